@@ -1,0 +1,48 @@
+"""Every block of the README does what it says: Python blocks run, command lines are typed and their exit codes seen."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [
+    line.removeprefix("$ ") for language, code in BLOCKS if language == "console" for line in code.splitlines()
+    if line.startswith("$ ")
+]  # fmt: skip
+
+
+def test_the_readme_has_an_example_for_each_of_the_three_users():
+    assert len(PYTHON) >= 2
+    assert any(command.startswith("refgrad check") for command in COMMANDS)
+    assert {language for language, _ in BLOCKS} <= {"python", "console"}, "a block that nothing runs"
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=[f"block {i}" for i in range(len(PYTHON))])
+def test_python_block_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_does_what_the_readme_says(command, tmp_path):
+    words, _, comment = command.partition("#")
+    if words.startswith(("make", "git", "cd", "pip")):
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        assert not words.startswith("make") or words.split()[1] in targets
+        return
+    name, *arguments = shlex.split(words)
+    assert name == "refgrad"
+    if arguments[0] == "train":  # the whole run takes a minute: one epoch shows that the line is right
+        arguments += ["--epochs", "1", "--out", str(tmp_path)]
+    expected = int(re.search(r"exits? (\d)", comment)[1]) if "exit" in comment else 0
+    run = subprocess.run(
+        [sys.executable, "-m", "refgrad", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == expected, run.stdout + run.stderr
