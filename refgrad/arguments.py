@@ -84,10 +84,10 @@ def float_array(
     --------
     >>> float_array("x", np.zeros((2, 3)), axes="B I").shape
     (2, 3)
-    >>> float_array("x", np.zeros(2, dtype=int))
+    >>> float_array("x", [1.0, 2.0])
     Traceback (most recent call last):
         ...
-    TypeError: x must be a float32 or float64 NumPy array, got an array of dtype int64; convert it yourself, for example x.astype(np.float32)
+    TypeError: x must be a float32 or float64 NumPy array, got list
     """
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a float32 or float64 NumPy array, got {type(value).__name__}")

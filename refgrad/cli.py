@@ -5,6 +5,9 @@ Nothing heavy is imported before a command runs, so that ``refgrad --help`` answ
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 __all__ = ["app"]
@@ -16,3 +19,101 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="What to judge: `file.py`, `file.py:name` or `module:name`; the name is `implementation` if left out.",
+        ),
+    ],
+    cases: Annotated[
+        int, typer.Option(min=0, help="How many generated inputs follow the catalogue of named edge cases.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, help="What the generated inputs follow from: the same seed, the same inputs.")
+    ] = 0,
+    json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report there as well, as JSON, whatever the verdict."),
+    ] = None,
+) -> None:
+    """Judge an implementation of the compressed convolution: is it right, and if not, where, by how much and why?
+
+    TARGET is one Python function of NumPy arrays; behind it may be PyTorch, C, or anything else:
+
+    ```
+    def implementation(x, weight, bias, grad_output, *,
+                       stride, padding, dilation, groups,
+                       explained_variance):
+        return {"output": ..., "grad_input": ..., "grad_bias": ...,
+                "grad_weight": ..., "core": ..., "factors": [U1, U2, U3, U4],
+                "ranks": (K1, K2, K3, K4), "reconstruction": ...,
+                "stored_numbers": ...}
+    ```
+
+    It returns what it has; what it leaves out is reported as not provided. Stride and dilation are (height, width),
+    padding is ((top, bottom), (left, right)). Tolerances are derived from the dtype and the lengths of the sums; the
+    signs and rotations of singular vectors are never compared.
+
+    **Example:** `refgrad check my_layer.py --cases 500 --json verdict.json`
+
+    **Exits** 0 where everything that it returned is right, 1 where something is wrong, 2 on wrong usage, 3 where TARGET
+    could not be run, 130 after Ctrl-C (what was judged so far is printed).
+    """
+    from refgrad.oracle.terminal import run_check
+
+    raise typer.Exit(run_check(target, cases=cases, seed=seed, json_file=json))
+
+
+@app.command()
+def train(
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="exact|svd|hosvd",
+            help="How activations are kept; once for each run that is wanted.",
+            show_default="all three, side by side",
+        ),
+    ] = None,
+    explained_variance: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="FLOAT",
+            help="The part of an activation's energy that svd and hosvd keep, in (0, 1]; once for each run.",
+            show_default="0.9",
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="How often every training image is seen.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the split, the initial weights and the order of the images.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="How many images a step sees.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Of the first step; it falls to 0 along half a cosine.")] = 0.05,
+    momentum: Annotated[float, typer.Option(help="Of SGD, in [0, 1).")] = 0.9,
+    weight_decay: Annotated[float, typer.Option(help="Of SGD.")] = 0.0,
+    no_norm: Annotated[bool, typer.Option("--no-norm", help="Leave out the batch normalisation.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder for results, picture and checkpoints.")] = Path("runs/digits"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
+) -> None:
+    """Train a small network on real handwritten digits, with activations kept exactly and compressed, side by side.
+
+    Shows for every epoch the loss, the test accuracy, the memory that activations take, how far the weight gradient is
+    off, and the bound on that. Ctrl-C writes a checkpoint; `--resume` goes on from it with the same numbers.
+    """
+    from refgrad.training.command import train_command
+
+    code = train_command(
+        stores=tuple(store or ()),
+        explained_variances=tuple(explained_variance or ()),
+        folder=out,
+        resume=resume,
+        epochs=epochs,
+        seed=seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        norm=not no_norm,
+    )
+    raise typer.Exit(code)

@@ -51,7 +51,9 @@ def gamma(length: int, dtype: npt.DTypeLike) -> float:
     """
     product = length * unit_roundoff(dtype)
     if product >= 1.0:
-        raise ValueError(f"length must be below 1/u = {1 / unit_roundoff(dtype):.3g} for {np.dtype(dtype)}, got {length}")
+        raise ValueError(
+            f"length must be below 1/u = {1 / unit_roundoff(dtype):.3g} for {np.dtype(dtype)}, got {length}"
+        )
     return product / (1.0 - product)
 
 

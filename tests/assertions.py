@@ -16,7 +16,8 @@ def assert_within(actual, expected, allowed, label="result"):
         worst = np.unravel_index(int(np.argmax(np.nan_to_num(ratio, nan=np.inf))), error.shape)
         raise AssertionError(
             f"{label}: {int(wrong.sum())} of {error.size} entries are off; worst at {tuple(map(int, worst))}: "
-            f"got {actual[worst]!r}, expected {expected[worst]!r}, error {error[worst]:.3e}, allowed {allowed[worst]:.3e}"
+            f"got {actual[worst]!r}, expected {expected[worst]!r}, "
+            f"error {error[worst]:.3e}, allowed {allowed[worst]:.3e}"
         )
 
 

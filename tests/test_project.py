@@ -1,5 +1,6 @@
-"""What holds for the project as a whole: its surface, what importing it loads, and that its files agree with each other."""
+"""What holds for the project as a whole: its surface, what importing it loads, that its files agree with each other."""
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -47,6 +48,22 @@ def test_every_public_name_exists_and_is_documented():
     for name in refgrad.__all__:
         value = getattr(refgrad, name)
         assert name.startswith("__") or (value.__doc__ or "").strip(), f"refgrad.{name} has no docstring"
+
+
+def test_names_are_loaded_from_where_type_checkers_are_told():
+    tree = ast.parse((ROOT / "refgrad/__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {alias.name: node.module for node in block.body for alias in node.names}
+    assert told == {
+        **dict.fromkeys(refgrad._MODULES, "refgrad"),
+        **{name: f"refgrad.{module}" for name, module in refgrad._HOME.items()},
+    }
+    assert sorted([*told, "__version__"]) == refgrad.__all__
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'refgrad' has no attribute 'hovsd'"):
+        refgrad.hovsd  # noqa: B018
 
 
 def test_every_module_says_what_it_is_for():

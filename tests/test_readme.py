@@ -1,4 +1,4 @@
-"""Every block of the README does what it says: Python blocks run, command lines are typed and their exit codes seen."""
+"""Every block of the README and the docs does what it says: Python runs, commands are typed, exit codes are seen."""
 
 import re
 import shlex
@@ -46,3 +46,9 @@ def test_command_does_what_the_readme_says(command, tmp_path):
         [sys.executable, "-m", "refgrad", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == expected, run.stdout + run.stderr
+
+
+def test_the_method_page_runs_from_top_to_bottom():
+    page = (ROOT / "docs/method.md").read_text()
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL))
+    exec(compile(code, "docs/method.md", "exec"), {"__name__": "method"})

@@ -1,0 +1,444 @@
+"""How far a compressed weight gradient can be from the exact one (THEORY T3, T7, T11-T13, T15).
+
+In: what a layer kept of its input and the gradient of its output. Out: a `GradientBound` in three grades, from what the
+explained variance promises, from what was discarded, and from the activation itself where it is at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from refgrad.arguments import Array, float_array, one_of, shape_text
+from refgrad.geometry import ConvGeometry
+from refgrad.multilinear import LowRank, Tucker, gram_energy_bound
+from refgrad.rounding import gamma, singular_value_bound, unit_roundoff
+from refgrad.storage.base import Storage, Stored, checked_grad_output
+from refgrad.storage.exact import Dense
+from refgrad.storage.sizes import Sizes
+from refgrad.tape import KeptActivation
+
+__all__ = ["GRADES", "GradientBound", "network_bound", "spectral_norms", "weight_gradient_bound"]
+
+GRADES = ("a_priori", "a_posteriori", "exact")
+"""From what the explained variance promises; from what was discarded; from the activation itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientBound:
+    """Upper bounds on |dW - dW~|, what compression does to a weight gradient.
+
+    They hold for exact arithmetic; two gradients that were computed differ by at most a bound plus `rounding`, which is
+    `total`.
+
+    Parameters
+    ----------
+    a_priori : float or None
+        From the explained variance alone; None where the ranks are fixed.
+    a_posteriori : float
+        From the energies that were discarded.
+    exact : float or None
+        From A - A~ itself; None where the activation was not given.
+    rounding : float
+        What rounding adds at most (THEORY T15): in the decomposition, in the storage's dtype, in both evaluations.
+    magnitude : float
+        |dW~|, the norm of the weight gradient that is bounded.
+    """
+
+    a_priori: float | None
+    a_posteriori: float
+    exact: float | None
+    rounding: float
+    magnitude: float
+
+    def total(self, grade: str = "a_posteriori") -> float | None:
+        """Return a bound plus rounding: no two gradients that were computed differ by more. None where there is none.
+
+        Parameters
+        ----------
+        grade : {"a_priori", "a_posteriori", "exact"}
+            Which bound.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such grade.
+        """
+        bound = self._of(grade)
+        return None if bound is None else _up(bound + self.rounding)
+
+    def relative(self, grade: str = "a_posteriori") -> float | None:
+        """Return a bound over |dW~|; inf where that is zero and the bound is not, None where there is no such bound.
+
+        Parameters
+        ----------
+        grade : {"a_priori", "a_posteriori", "exact"}
+            Which bound.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such grade.
+
+        Examples
+        --------
+        >>> GradientBound(None, 3.0, None, 0.0, 6.0).relative()
+        0.5
+        """
+        bound = self._of(grade)
+        if bound is None or bound == 0.0:
+            return bound
+        return bound / self.magnitude if self.magnitude > 0.0 else math.inf
+
+    def _of(self, grade: str) -> float | None:
+        bound: float | None = getattr(self, one_of("grade", grade, GRADES))
+        return bound
+
+
+def weight_gradient_bound(
+    kept: KeptActivation | tuple[Storage, Stored],
+    grad_output: Array,
+    geometry: ConvGeometry | None = None,
+    *,
+    activation: Array | None = None,
+    grad_weight: Array | None = None,
+) -> GradientBound:
+    """Bound the error of a layer's weight gradient (THEORY T11, T12).
+
+    |dW - dW~| <= max_g |G_g|_2 sqrt(m) |A - A~|, with m how often a pixel is read at most, 1 for a linear layer. With
+    E = A - A~ at hand it is sqrt(sum_g |G_g|_2^2 sum_p m_p E_p^2), and (sum_i s_i(G)^2 s_i(E)^2)^(1/2) for a linear
+    layer.
+
+    Parameters
+    ----------
+    kept : KeptActivation or (Storage, Stored)
+        What the layer kept of its input, as `Record.kept_activation` gives it.
+    grad_output : array (B, O, H', W') or (B, ..., O)
+        G, finite.
+    geometry : ConvGeometry, optional
+        Of the convolution; None for a linear layer.
+    activation : array (B, C, H, W) or (B, ..., I), optional
+        A, what the layer's input was: gives the exact grade.
+    grad_weight : array (O, C / groups, k_h, k_w) or (O, I), optional
+        dW~, if it is known already; else it is computed here, for its norm.
+
+    Returns
+    -------
+    GradientBound
+
+    Raises
+    ------
+    TypeError
+        Where `kept` is neither of the two or is kept in a way that no bound is known for, or an array is of the wrong
+        kind.
+    ValueError
+        Where an array is not finite or of a shape that does not fit.
+
+    Examples
+    --------
+    >>> from refgrad.storage import SVD
+    >>> activation = np.diag([3.0, 1.0])
+    >>> storage = SVD(rank=1)
+    >>> bound = weight_gradient_bound((storage, storage.store(activation)), np.eye(2), activation=activation)
+    >>> round(bound.a_posteriori, 6), round(bound.exact, 6), bound.a_priori
+    (1.0, 1.0, None)
+    """
+    storage, stored = _storage_and_stored(kept)
+    checked_grad_output(stored, grad_output, geometry)
+    float_array("grad_output", grad_output, finite=True)
+    if grad_weight is None:
+        grad_weight = storage.weight_gradient(stored, grad_output, geometry)
+    else:
+        float_array("grad_weight", grad_weight, finite=True)
+    reach = 1.0 if geometry is None else math.sqrt(geometry.maximum_multiplicity(stored.shape[2:]))
+    norms = spectral_norms(grad_output, geometry)
+    facts = _facts(stored, storage)
+    promised = storage.a_priori_error(len(stored.shape))
+    return GradientBound(
+        a_priori=None if promised is None else _product(max(norms), reach, promised, facts.norm),
+        a_posteriori=_product(max(norms), reach, facts.discarded, facts.norm),
+        exact=None
+        if activation is None
+        else _exact_bound(stored, facts, activation, grad_output, geometry, norms, reach),
+        rounding=_rounding(stored, facts, grad_output, geometry, max(norms), reach),
+        magnitude=_frobenius(grad_weight),
+    )
+
+
+def network_bound(bounds: Iterable[GradientBound]) -> GradientBound:
+    """Bound the error of the whole gradient from those of the compressed layers (THEORY T13).
+
+    |grad f - grad~ f|^2 = sum_l |dW_l - dW~_l|^2: no error reaches another layer (THEORY T10).
+
+    Parameters
+    ----------
+    bounds : iterable of GradientBound
+        One for each layer that keeps its input compressed.
+
+    Returns
+    -------
+    GradientBound
+        A grade is None where one of the layers has none. The magnitude is the norm of these layers' weight gradients.
+
+    Raises
+    ------
+    ValueError
+        Where there are no bounds.
+
+    Examples
+    --------
+    >>> layers = [GradientBound(None, 3.0, 1.0, 0.0, 6.0), GradientBound(None, 4.0, 1.0, 0.0, 8.0)]
+    >>> network_bound(layers).a_posteriori, network_bound(layers).magnitude
+    (5.0, 10.0)
+    """
+    layers = list(bounds)
+    if not layers:
+        raise ValueError("bounds must hold one GradientBound for each compressed layer, got none")
+
+    def together(values: Iterable[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return math.hypot(*known) if len(known) == len(layers) else None
+
+    return GradientBound(
+        a_priori=together(layer.a_priori for layer in layers),
+        a_posteriori=math.hypot(*(layer.a_posteriori for layer in layers)),
+        exact=together(layer.exact for layer in layers),
+        rounding=math.hypot(*(layer.rounding for layer in layers)),
+        magnitude=math.hypot(*(layer.magnitude for layer in layers)),
+    )
+
+
+def spectral_norms(grad_output: Array, geometry: ConvGeometry | None = None) -> list[float]:
+    """Bound |G_g|_2 from above for each group of a layer's out channels, tightly.
+
+    G_g is the matrix with the O / groups channels of a group as columns and everything else as rows. The largest
+    eigenvalue of its Gram matrix (the smaller of the two) is found in float64 and raised by all that rounding can have
+    taken from it: gamma_m |G|^2 for inner products of length m, and a multiple of n u |G|^2 for the n eigenvalues
+    (THEORY T15).
+
+    Parameters
+    ----------
+    grad_output : array (B, O, H', W') or (..., O)
+        G, finite.
+    geometry : ConvGeometry, optional
+        Of the convolution; None for a linear layer, which is one group.
+
+    Returns
+    -------
+    list of float
+        inf where a norm is beyond the largest float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `grad_output` is not a finite float array, or the groups do not divide its channels.
+
+    Examples
+    --------
+    >>> [round(norm, 6) for norm in spectral_norms(np.diag([3.0, 4.0]))]
+    [4.0]
+    """
+    if geometry is None:
+        float_array("grad_output", grad_output, minimum_axes=2, finite=True)
+        matrices = grad_output.reshape(1, -1, grad_output.shape[-1])
+    else:
+        float_array("grad_output", grad_output, axes="B O H' W'", finite=True)
+        batch, channels = grad_output.shape[:2]
+        if channels % geometry.groups:
+            raise ValueError(
+                f"groups must divide the channels of grad_output {shape_text(grad_output.shape, "B O H' W'")}, "
+                f"got groups={geometry.groups}"
+            )
+        matrices = grad_output.reshape(batch, geometry.groups, -1, grad_output.shape[2] * grad_output.shape[3])
+        matrices = matrices.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, channels // geometry.groups)
+    squares, exponent = _squared_singular_values(matrices)
+    return [_scaled(_up(math.sqrt(float(largest))), exponent) for largest in squares[:, 0]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a stored activation says of itself; all but the norm relative to it.
+
+    norm : |A|, from above.
+    discarded : |A - A~| from above, were nothing rounded.
+    decomposition : what rounding moved A~ by.
+    majorant : the norm of |S| x_1 |U_1| ... x_d |U_d|, from above.
+    terms : how many roundings an entry of A~ goes through when it is rebuilt.
+    ranks : the shape of the core.
+    identity : which modes have no factor.
+    """
+
+    norm: float
+    discarded: float
+    decomposition: float
+    majorant: float
+    terms: int
+    ranks: tuple[int, ...]
+    identity: tuple[bool, ...]
+
+
+def _facts(stored: Stored, storage: Storage) -> _Facts:
+    shape, axes = stored.shape, len(stored.shape)
+    if isinstance(stored, Dense):
+        return _Facts(_frobenius(stored.array), 0.0, 0.0, 1.0, 0, shape, (True,) * axes)
+    if isinstance(stored, LowRank):
+        modes, ranks = (0,), (stored.right.shape[0], *shape[1:])
+        core_norm = None  # T7: the discarded energy is the error itself
+    elif isinstance(stored, Tucker):
+        modes, ranks = tuple(range(axes)), stored.core.shape
+        core_norm = _frobenius(stored.core, upward=False)
+    else:
+        raise TypeError(
+            f"kept must hold what Exact, SVD or HOSVD stores, whose error is known, got {type(stored).__name__}"
+        )
+    kept = [ranks[mode] for mode in modes]
+    size = math.prod(shape)
+    # A product of numbers that sum to at most |A| with K_j columns of norm 1: sqrt(K_j) by Cauchy and Schwarz.
+    majorant = math.sqrt(math.prod(kept))
+    # The decomposition is made in float64 and rounded once: each U_j spans the leading space of an unfolding that is off
+    # by a multiple of u |A| and is orthonormal to within a multiple of u, and the core is a sum over all modes.
+    decomposition = gamma(axes + 2, stored.dtype) * majorant
+    decomposition += gamma(sum(shape) + axes, np.float64) * majorant
+    for mode in modes:
+        rows, columns = shape[mode], size // shape[mode]
+        decomposition += 2.0 * singular_value_bound(max(rows, columns), 1.0, np.float64)
+        if getattr(storage, "method", "svd") == "gram":
+            decomposition += math.sqrt(rows * gram_energy_bound(rows, columns))
+    discarded = stored.relative_error_bound
+    norm = _up(stored.norm * (1.0 + gamma(size, np.float64)))
+    if core_norm is not None and norm > 0.0:
+        kept_share = max(0.0, core_norm / norm - decomposition)
+        discarded = min(discarded, math.sqrt(max(0.0, 1.0 - kept_share * kept_share)))  # T2
+    return _Facts(
+        norm=norm,
+        discarded=_up(discarded),
+        decomposition=_up(decomposition),
+        majorant=_up(majorant),
+        terms=sum(kept) + len(kept),
+        ranks=ranks,
+        identity=tuple(mode not in modes for mode in range(axes)),
+    )
+
+
+def _rounding(
+    stored: Stored, facts: _Facts, grad_output: Array, geometry: ConvGeometry | None, upstream: float, reach: float
+) -> float:
+    """Bound what rounding adds to |dW - dW~|: A~ was rounded, and both gradients were (THEORY T15)."""
+    out_channels = grad_output.shape[1 if geometry is not None else -1]
+    sizes = Sizes.of(stored.shape, facts.ranks, out_channels, geometry, identity=facts.identity)
+    length = sizes.rounding_length
+    gradient_norm = _frobenius(grad_output)
+    if length * unit_roundoff(stored.dtype) >= 1.0:
+        return math.inf if gradient_norm > 0.0 and facts.norm > 0.0 else 0.0
+    evaluated = _product(gamma(length, stored.dtype), gradient_norm, reach, facts.norm, 1.0 + facts.majorant)
+    # Every product may also lose what lies under the smallest subnormal number; later factors enlarge it.
+    smallest = float(np.finfo(stored.dtype).smallest_subnormal)
+    entries = out_channels * sizes.shape[1] * math.prod(sizes.geometry.kernel_size)
+    enlarged = 1.0 + math.sqrt(grad_output.size) * gradient_norm
+    enlarged += _product(math.sqrt(math.prod(stored.shape)), facts.norm, facts.majorant)
+    lost = _product(2.0 * length * smallest, math.sqrt(entries), enlarged)
+    return _up(_product(upstream, reach, facts.decomposition, facts.norm) + evaluated + lost)
+
+
+def _exact_bound(
+    stored: Stored,
+    facts: _Facts,
+    activation: Array,
+    grad_output: Array,
+    geometry: ConvGeometry | None,
+    norms: list[float],
+    reach: float,
+) -> float:
+    """Bound |D(E, G)| from E = A - A~ (THEORY T11, T12)."""
+    float_array("activation", activation, finite=True)
+    if activation.shape != stored.shape:
+        raise ValueError(f"activation must have the shape that was stored, {stored.shape}, got {activation.shape}")
+    exponent = max(_exponent(activation), _exponent(stored.reconstruct()))
+    error = _unit(activation, exponent) - _unit(stored.reconstruct(), exponent)
+    # What was rebuilt is A~ but for its rounding.
+    uncertain = _product(max(norms), reach, gamma(facts.terms, stored.dtype), facts.majorant, facts.norm)
+    if geometry is None:
+        length = activation.shape[-1]
+        errors, error_exponent = _squared_singular_values(np.ldexp(error, exponent).reshape(1, -1, length))
+        gradients, gradient_exponent = _squared_singular_values(grad_output.reshape(1, -1, grad_output.shape[-1]))
+        shorter = min(errors.shape[1], gradients.shape[1])
+        square = float(errors[0, :shorter] @ gradients[0, :shorter])
+        bound = _scaled(math.sqrt(square * (1.0 + gamma(shorter, np.float64))), error_exponent + gradient_exponent)
+        return _up(bound + uncertain)
+    energy = error * error * geometry.multiplicity(stored.shape[2:])
+    grouped = energy.reshape(stored.shape[0], geometry.groups, -1).sum(axis=(0, 2))
+    grouped *= 1.0 + gamma(energy.size + 3, np.float64)
+    parts = [
+        _product(norm, _scaled(math.sqrt(float(part)), exponent)) for norm, part in zip(norms, grouped, strict=True)
+    ]
+    return _up(math.hypot(*parts) + uncertain)
+
+
+def _storage_and_stored(kept: object) -> tuple[Storage, Stored]:
+    if isinstance(kept, KeptActivation):
+        return kept.storage, kept.stored
+    if isinstance(kept, tuple) and len(kept) == 2:
+        storage, stored = kept
+        if isinstance(storage, Storage) and isinstance(stored, Stored):
+            return storage, stored
+    raise TypeError(
+        f"kept must be a KeptActivation or a pair (Storage, Stored), got {type(kept).__name__}; "
+        "a tape's record has it as record.kept_activation"
+    )
+
+
+def _squared_singular_values(matrices: Array) -> tuple[Array, int]:
+    """Return upper bounds on the squared singular values of (g, m, n) matrices, descending, over 4^exponent."""
+    exponent = _exponent(matrices)
+    unit = _unit(matrices, exponent)
+    rows, columns = unit.shape[1:]
+    gram = unit.swapaxes(1, 2) @ unit if columns <= rows else unit @ unit.swapaxes(1, 2)
+    shorter, longer = min(rows, columns), max(rows, columns)
+    energy = np.trace(gram, axis1=1, axis2=2) * (1.0 + 2.0 * gamma(longer + shorter, np.float64))
+    off = np.array([gram_energy_bound(shorter, longer, float(part)) for part in energy])
+    values = np.linalg.eigvalsh(gram)[:, ::-1] + off[:, np.newaxis]
+    return np.maximum(values, 0.0), exponent
+
+
+def _frobenius(array: Array, *, upward: bool = True) -> float:
+    """Return the Frobenius norm, from above or from below."""
+    exponent = _exponent(array)
+    unit = _unit(array, exponent).ravel()
+    slack = gamma(array.size + 3, np.float64)
+    energy = float(unit @ unit) * (1.0 + slack if upward else 1.0 - slack)
+    return _scaled(math.sqrt(energy), exponent)
+
+
+def _exponent(array: Array) -> int:
+    """Return the exponent of the power of two that brings the largest entry into [1/2, 1); 0 for a zero array."""
+    return math.frexp(max(float(array.max()), -float(array.min())))[1]
+
+
+def _unit(array: Array, exponent: int) -> Array:
+    """Return a float64 array over 2^exponent, which is exact."""
+    unit: Array = np.ldexp(array.astype(np.float64), -exponent)
+    return unit
+
+
+def _scaled(value: float, exponent: int) -> float:
+    """Return value * 2^exponent, inf where that is beyond the largest float64."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf
+
+
+def _product(*factors: float) -> float:
+    """Return a product rounded up: 0 where a factor is, inf where it is beyond the largest float64."""
+    if 0.0 in factors:
+        return 0.0
+    mantissas, exponents = zip(*map(math.frexp, factors), strict=True)
+    return _up(_scaled(math.prod(mantissas), sum(exponents)))
+
+
+def _up(value: float) -> float:
+    """Return a little more than `value`: more than what a handful of roundings can have taken from it."""
+    return value * (1.0 + 2.0**-44)

@@ -1,0 +1,108 @@
+"""How a batch is cut so that what is formed on the way stays small.
+
+In: shapes, and what one position or one row costs. Out: pieces, in order, that together are the whole, each once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+from refgrad.arguments import Array
+
+__all__ = ["Block", "contiguous_rows", "output_blocks", "ranges"]
+
+WORKING_MEMORY = 8 * 2**20
+"""Bytes that one call may allocate besides its result and one array of weight's shape.
+
+A single patch (C k_h k_w numbers and O more) and a single row of a linear layer are taken whole, should they be larger.
+"""
+
+Block: TypeAlias = tuple[slice, slice, slice]
+"""Images, rows and columns of an output."""
+
+
+def ranges(length: int, longest: int) -> Iterator[slice]:
+    """Cut 0 ... length into slices of at most `longest`.
+
+    Examples
+    --------
+    >>> list(ranges(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, length, longest):
+        yield slice(start, min(start + longest, length))
+
+
+def output_blocks(
+    images: int, rows: int, columns: int, position_bytes: int, image_bytes: int
+) -> tuple[int, Iterator[Block]]:
+    """Cut an output into blocks that cost no more than `WORKING_MEMORY` each.
+
+    As many whole images as fit; where not even two do, one after the other, each whole, or as many of its rows as fit,
+    or part of a row.
+
+    Parameters
+    ----------
+    images, rows, columns : int
+        B, H' and W'.
+    position_bytes : int
+        What an output position costs.
+    image_bytes : int
+        What an image costs beyond its positions, in a block of more than one.
+
+    Returns
+    -------
+    largest : int
+        How many positions the largest block has.
+    blocks : iterator of Block
+        Every position is in just one.
+
+    Examples
+    --------
+    >>> largest, blocks = output_blocks(3, 4, 4, WORKING_MEMORY // 40, 0)
+    >>> largest, [block[0] for block in blocks]
+    (32, [slice(0, 2, None), slice(2, 3, None)])
+    """
+    some_images = max(1, min(images, WORKING_MEMORY // (rows * columns * position_bytes + image_bytes)))
+    capacity = max(1, WORKING_MEMORY // position_bytes)
+    some_rows = max(1, min(rows, capacity // columns))
+    some_columns = min(columns, capacity)
+
+    def blocks() -> Iterator[Block]:
+        for image_range in ranges(images, some_images):
+            for row_range in ranges(rows, some_rows):
+                for column_range in ranges(columns, some_columns):
+                    yield image_range, row_range, column_range
+
+    return some_images * some_rows * some_columns, blocks()
+
+
+def contiguous_rows(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Cut arrays (..., n_i) that share their leading axes into C-contiguous matrices (rows, n_i), in order.
+
+    A contiguous array is never copied. Others are copied piece by piece, the pieces together within `WORKING_MEMORY`
+    unless a single row is larger.
+
+    Parameters
+    ----------
+    *arrays : array (..., n_i)
+        At least two axes each; all but the last agree.
+
+    Examples
+    --------
+    >>> [part.tolist() for part, in contiguous_rows(np.arange(4.0).reshape(2, 2).T)]
+    [[[0.0, 2.0], [1.0, 3.0]]]
+    """
+    scattered = sum(array.nbytes for array in arrays if not array.flags.c_contiguous)
+    length, *more = arrays[0].shape[:-1]
+    if scattered <= WORKING_MEMORY or math.prod(arrays[0].shape[:-1]) == 1:
+        yield tuple(np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in arrays)
+    elif length == 1:
+        yield from contiguous_rows(*(array.reshape(*more, array.shape[-1]) for array in arrays))
+    else:
+        for part in ranges(length, max(1, length * WORKING_MEMORY // scattered)):
+            yield from contiguous_rows(*(array[part] for array in arrays))

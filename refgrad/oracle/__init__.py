@@ -1,0 +1,46 @@
+"""The oracle: judges somebody else's implementation of a convolution that keeps its input compressed.
+
+In: an `Implementation`, a function of NumPy arrays, by name or as it is. Out: a `Report`: what is right, to how many digits,
+what is wrong, on which smallest input, and what was probably done instead. Read in this order: protocol (what a target is)
+-> cases, catalogue (what it is tried on) -> answers (one call) -> reference, tolerance, verdicts -> judge (one case) ->
+mistakes, diagnosis, shrink (why it failed) -> run, report (all cases).
+
+Examples
+--------
+>>> import numpy as np
+>>> from refgrad.oracle import check
+>>> def layer(x, weight, bias, grad_output, *, stride, padding, dilation, groups, explained_variance):
+...     return {"grad_bias": grad_output.mean(axis=(0, 2, 3))}
+>>> report = check(layer, cases=0)
+>>> report.exit_code, report.failures[0].cause.mistake.sentence
+(1, 'your grad_bias equals the one where the mean over the batch and the positions is taken, not the sum')
+"""
+
+from refgrad.oracle.cases import Case, generated
+from refgrad.oracle.catalogue import catalogue, find_case
+from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.protocol import Implementation
+from refgrad.oracle.report import Failure, Report, Row
+from refgrad.oracle.run import Check, Step, check
+from refgrad.oracle.target import TargetError, load_target
+from refgrad.oracle.verdicts import Outcome, Verdict
+
+__all__ = [
+    "Case",
+    "Check",
+    "Failure",
+    "Implementation",
+    "Judgement",
+    "Outcome",
+    "Report",
+    "Row",
+    "Step",
+    "TargetError",
+    "Verdict",
+    "catalogue",
+    "check",
+    "find_case",
+    "generated",
+    "judge",
+    "load_target",
+]

@@ -1,0 +1,134 @@
+"""From the words of a command line to the implementation under judgement.
+
+In: "file.py", "file.py:name" or "module:name". Out: a callable, known to take the arguments of the Protocol, or a
+`TargetError` that says what is missing, with the target's own traceback where it has one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from refgrad.oracle.protocol import Implementation
+
+__all__ = ["DEFAULT_NAME", "TargetError", "load_target"]
+
+DEFAULT_NAME = "implementation"
+"""What is looked for in a target that names no function."""
+
+
+class TargetError(Exception):
+    """A target could not be run."""
+
+
+def load_target(text: str) -> Implementation:
+    """Load what a target names.
+
+    Parameters
+    ----------
+    text : str
+        "file.py", "file.py:name", "module" or "module:name". The name may be dotted; where absent it is
+        "implementation". A file's folder, or for a module the working directory, is where its own imports are looked
+        for first.
+
+    Returns
+    -------
+    Implementation
+        What was found.
+
+    Raises
+    ------
+    TargetError
+        Where the file or module is missing or fails to import, has no such name, or that cannot be called with the
+        arguments of the Protocol.
+
+    Examples
+    --------
+    >>> load_target("no_such_file.py")
+    Traceback (most recent call last):
+        ...
+    refgrad.oracle.target.TargetError: there is no file no_such_file.py
+    """
+    where, name = _split(text)
+    module = _from_file(Path(where)) if where.endswith(".py") else _from_module(where)
+    found: object = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            has = f"it has {', '.join(names)}" if names else "it has no functions"
+            raise TargetError(f"{where} has no {name!r}: {has}; name one as {where}:NAME") from None
+    if not callable(found):
+        raise TargetError(f"{name!r} of {where} must be callable, got {type(found).__name__}")
+    _check_signature(found, f"{name!r} of {where}")
+    return cast(Implementation, found)
+
+
+def _split(text: str) -> tuple[str, str]:
+    where, colon, name = text.rpartition(":")
+    if not colon or "/" in name or "\\" in name:  # the colon of a drive, as in C:\layer.py
+        where, name = text, DEFAULT_NAME
+    if not where or not name:
+        raise TargetError(f"a target is written file.py, file.py:name or module:name, got {text!r}")
+    return where, name
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TargetError(f"there is no file {path}")
+    name = f"_refgrad_target_{path.stem}"  # a name of its own: a target may be called like an installed package
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    with _importing(str(path), path.parent.resolve()):
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    with _importing(name, Path.cwd()):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _importing(what: str, folder: Path) -> Iterator[None]:
+    """Look in a folder first, and turn whatever an import raises into a `TargetError` with its traceback."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"{what} could not be imported:\n{_own_traceback(error)}") from error
+
+
+def _own_traceback(error: BaseException) -> str:
+    """Format an exception without the frames of this file and of the import machinery."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own)] if own else []
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+
+
+def _check_signature(target: object, what: str) -> None:
+    try:
+        signature = inspect.signature(target)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a builtin, say: nothing is known, the calls will show
+        return
+    keywords = ("stride", "padding", "dilation", "groups", "explained_variance")
+    try:
+        signature.bind(0, 0, 0, 0, **dict.fromkeys(keywords, 0))
+    except TypeError as error:
+        raise TargetError(
+            f"{what} must take (x, weight, bias, grad_output, *, {', '.join(keywords)}), but {error}: it takes {signature}"
+        ) from None

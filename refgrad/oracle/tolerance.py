@@ -1,0 +1,220 @@
+"""Every tolerance of the oracle, each derived (THEORY T15) and each with its majorant stated.
+
+In: a dtype, the lengths of the sums, and magnitudes found in the case. Out: how far two right answers can lie apart.
+No other module of the oracle holds a number that decides between right and wrong.
+
+`u` is the unit roundoff of the dtype under judgement. A reference value is itself computed, in float64; its own error
+is part of every bound.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from refgrad.arguments import Array
+from refgrad.rounding import LAPACK_THRESHOLD, gamma, inner_product_bound, unit_roundoff
+
+__all__ = [
+    "INCONCLUSIVE_SHARE",
+    "SHRINK_MARGIN",
+    "admissible_ranks",
+    "energy_bound",
+    "guaranteed_digits",
+    "match_bound",
+    "orthonormality_bound",
+    "projector_bound",
+    "rank_margin",
+    "residual_bound",
+    "sum_bound",
+    "truncation_bound",
+    "weight_gradient_length",
+]
+
+INCONCLUSIVE_SHARE = 0.1
+"""A bound above this share of the reference decides nothing: what passes under it is INCONCLUSIVE."""
+
+SHRINK_MARGIN = 10.0
+"""A failure is shrunk among inputs that fail by this many times what is allowed, so as not to land on the threshold."""
+
+RANK_ROUNDINGS = 8
+"""Roundings per entry in a cumulative energy: an SVD, its squares, their sum and the comparison."""
+
+ENERGY_ROUNDINGS = 16
+"""The same for the energy that a returned subspace keeps: the target's decomposition, and the judge's projection."""
+
+
+def sum_bound(length: int, majorant: Array, dtype: npt.DTypeLike) -> Array:
+    """Bound the difference of two right evaluations, one in `dtype` in any order, one in float64 (THEORY T15).
+
+    (gamma_n(u) + gamma_n(2^-53)) majorant + underflow; exactly 0 where the majorant is, for a sum of zeros has no
+    rounding error.
+
+    Parameters
+    ----------
+    length : int
+        n, how many roundings one entry goes through.
+    majorant : array
+        The same expression with every number replaced by its absolute value.
+    dtype : dtype
+        What the target computes in.
+    """
+    safe = np.asarray(majorant) / (1.0 - gamma(length, np.float64))  # the majorant, too, was computed
+    bound = inner_product_bound(length, safe, dtype) + inner_product_bound(length, safe, np.float64)
+    return np.where(safe == 0.0, 0.0, bound)
+
+
+def weight_gradient_length(positions: int, ranks: tuple[int, ...]) -> int:
+    """Count the roundings of one entry of dW contracted from factors, in any order (THEORY T14).
+
+    Rebuilding A~ sums over all core entries; the convolution sums over the batch and the output positions; one term is
+    a product of core, four factor entries and G. T14's order, and any other that contracts the factors with each other
+    and with G one after the other, has shorter sums.
+
+    Parameters
+    ----------
+    positions : int
+        B H' W'.
+    ranks : tuple of int
+        K_1 ... K_4.
+    """
+    return positions + math.prod(ranks) + len(ranks) + 2
+
+
+def orthonormality_bound(rows: int, dtype: npt.DTypeLike) -> float:
+    """Bound |U^T U - I| for a factor of `rows` rows: 30 n u, LAPACK's own threshold."""
+    return LAPACK_THRESHOLD * rows * unit_roundoff(dtype)
+
+
+def rank_margin(rows: int, columns: int, dtype: npt.DTypeLike, explained_variance: Fraction) -> float:
+    """Bound the error of a cumulative energy share: (8n + 8) u + |fl(eps) - eps|, n the longer side.
+
+    A backward stable SVD moves a share by a small multiple of n u. A Gram matrix has entries off by
+    gamma_columns |A| |A|^T, and a sum of its leading eigenvalues moves by no more than the nuclear norm of that. eps
+    is a rational number that the target is given rounded, and may round again.
+    """
+    n = max(rows, columns)
+    rounded = Fraction(float(np.array(float(explained_variance), dtype)))
+    return gamma(RANK_ROUNDINGS * (n + 1), dtype) + float(abs(rounded - explained_variance))
+
+
+def admissible_ranks(
+    squares: Array, rows: int, columns: int, dtype: npt.DTypeLike, explained_variance: Fraction
+) -> tuple[int, int]:
+    """Return [k_lo, k_hi], every rank that a right evaluation of D1 can find.
+
+    Parameters
+    ----------
+    squares : array, (min(rows, columns),)
+        Squared singular values, falling.
+    rows, columns : int
+        Of the unfolding.
+    dtype : dtype
+        What the target computes in.
+    explained_variance : Fraction
+        eps of D1.
+
+    Examples
+    --------
+    >>> squares = np.array([1.0, 1.0, 1.0, 1.0])
+    >>> admissible_ranks(squares, 4, 64, np.float64, Fraction(3, 4))
+    (3, 4)
+    >>> admissible_ranks(squares, 4, 64, np.float64, Fraction(4, 5))
+    (4, 4)
+    """
+    total = float(squares.sum())
+    if total == 0.0:
+        return 1, rows
+    shares = np.cumsum(squares) / total
+    margin = rank_margin(rows, columns, dtype, explained_variance)
+    low = np.flatnonzero(shares >= float(explained_variance) - margin)
+    high = np.flatnonzero(shares >= float(explained_variance) + margin)
+    return int(low[0]) + 1, int(high[0]) + 1 if high.size else rows
+
+
+def energy_bound(rows: int, columns: int, energy: float, dtype: npt.DTypeLike) -> float:
+    """Bound what |U^T A_(j)|^2 can lack of sum_{i<=k} s_i^2: 16 (n + 1) u |A|^2, n the longer side of A_(j)."""
+    return gamma(ENERGY_ROUNDINGS * (max(rows, columns) + 1), dtype) * energy
+
+
+def residual_bound(rank: int, columns: int, largest_square: float, absolute_gram: float, dtype: npt.DTypeLike) -> float:
+    """Bound |(I - P) A A^T U| for a right subspace of dimension k, found by an SVD or honestly by a Gram matrix.
+
+    sqrt(k) (30 u s_1^2 + gamma_columns(u) | |A| |A|^T |): the first term is a backward stable decomposition's, the
+    second the rounding of the Gram matrix's entries.
+
+    Parameters
+    ----------
+    rank : int
+        k.
+    columns : int
+        Of the unfolding: the length of the Gram matrix's inner products.
+    largest_square : float
+        s_1^2.
+    absolute_gram : float
+        The Frobenius norm of |A| |A|^T.
+    dtype : dtype
+        What the target computes in.
+    """
+    decomposition = LAPACK_THRESHOLD * unit_roundoff(dtype) * largest_square
+    return math.sqrt(rank) * (decomposition + gamma(columns, dtype) * absolute_gram)
+
+
+def projector_bound(squares: Array, rank: int, rows: int, residual: float) -> float:
+    """Bound |P^ - P| by Davis and Kahan: sqrt(2) residual / gap, the gap taken between the SQUARED singular values.
+
+    Infinite at a degenerate cut, 0 where everything is kept.
+
+    Parameters
+    ----------
+    squares : array
+        Squared singular values, falling.
+    rank : int
+        k.
+    rows : int
+        n_j.
+    residual : float
+        What `residual_bound` allows.
+    """
+    if rank >= rows:
+        return 0.0
+    padded = np.zeros(rows + 1)
+    padded[: squares.size] = squares
+    gap = float(padded[rank - 1] - padded[rank]) - residual
+    if residual == 0.0 and not squares.any():
+        return 0.0
+    return math.sqrt(2.0) * residual / gap if gap > 0.0 else math.inf
+
+
+def truncation_bound(discarded: float, energy: float, modes: int, longest: int, dtype: npt.DTypeLike) -> float:
+    """Bound |A - A~|, the root of T3's sum of discarded energies, each of them off by what `energy_bound` allows."""
+    return math.sqrt(discarded + modes * energy_bound(longest, longest, energy, dtype))
+
+
+def match_bound(length: int, magnitude: float, dtype: npt.DTypeLike) -> float:
+    """Bound, for all entries alike, how far a target that makes a known mistake lies from that mistake's own values.
+
+    Twice gamma_n times the product of the operands' norms: by Cauchy and Schwarz this majorises a sum of n products
+    in which no entry is used twice, whatever entries a mistake takes.
+    """
+    return float(2.0 * inner_product_bound(length, magnitude, dtype))
+
+
+def guaranteed_digits(allowed: Array, expected: Array) -> float | None:
+    """Return -log10 (|allowed| / |expected|), the decimal digits that a PASS guarantees; None for a zero result.
+
+    Examples
+    --------
+    >>> guaranteed_digits(np.array([1.0]), np.array([1000.0]))
+    3.0
+    >>> guaranteed_digits(np.array([0.0]), np.array([0.0])) is None
+    True
+    """
+    scale = float(np.max(np.abs(expected), initial=0.0))
+    if scale == 0.0:
+        return None
+    share = float(np.linalg.norm(allowed / scale) / np.linalg.norm(expected / scale))
+    return math.inf if share == 0.0 else max(0.0, -math.log10(share))

@@ -1,0 +1,201 @@
+"""What can be said of one result: passed, failed, inconclusive, not provided; and by how much.
+
+In: a value, what was expected and what rounding allows, as arrays. Out: a `Verdict`. Every comparison reads
+``not (error <= allowed)``, so that NaN fails.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from refgrad.arguments import Array
+from refgrad.oracle.tolerance import guaranteed_digits
+
+__all__ = [
+    "Outcome",
+    "Verdict",
+    "compare",
+    "compare_norm",
+    "failed",
+    "inconclusive",
+    "measured_over_allowed",
+    "not_provided",
+    "passed",
+]
+
+
+class Outcome(enum.Enum):
+    """The four things that a verdict can say; all of them count in a row's total."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    NOT_PROVIDED = "not provided"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found in one row of one case.
+
+    Parameters
+    ----------
+    row : str
+        One of `refgrad.oracle.protocol.ROWS`.
+    outcome : Outcome
+        What it says.
+    kind : str
+        In what way it failed: "value", "shape", "dtype", "exception ValueError", ...; failures of one row and kind are
+        reported together. Empty where it did not fail.
+    message : str
+        One sentence.
+    ratio : float, optional
+        Measured over allowed; infinite where nothing was allowed. None where nothing was measured.
+    digits : float, optional
+        How many decimal digits of the result a PASS guarantees; None where that has no meaning.
+    index, value, expected, error, allowed : optional
+        The worst entry.
+    """
+
+    row: str
+    outcome: Outcome
+    kind: str = ""
+    message: str = ""
+    ratio: float | None = None
+    digits: float | None = None
+    index: tuple[int, ...] | None = None
+    value: float | None = None
+    expected: float | None = None
+    error: float | None = None
+    allowed: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a failure."""
+        return self.outcome is Outcome.FAILED
+
+
+def passed(row: str, message: str = "", *, ratio: float | None = None, digits: float | None = None) -> Verdict:
+    """Return the verdict that a result is right."""
+    return Verdict(row, Outcome.PASSED, message=message, ratio=ratio, digits=digits)
+
+
+def failed(row: str, kind: str, message: str, *, ratio: float = math.inf) -> Verdict:
+    """Return the verdict that a result is wrong for a reason other than one entry of an array."""
+    return Verdict(row, Outcome.FAILED, kind=kind, message=message, ratio=ratio)
+
+
+def inconclusive(row: str, message: str, *, ratio: float | None = None) -> Verdict:
+    """Return the verdict that right and wrong cannot be told apart."""
+    return Verdict(row, Outcome.INCONCLUSIVE, message=message, ratio=ratio)
+
+
+def not_provided(row: str, message: str = "") -> Verdict:
+    """Return the verdict that there was nothing to judge."""
+    return Verdict(row, Outcome.NOT_PROVIDED, message=message)
+
+
+def measured_over_allowed(error: Array | float, allowed: Array | float) -> Array:
+    """Divide error by allowed: 0 where there is no error, infinite where none was allowed or the error is NaN.
+
+    Examples
+    --------
+    >>> measured_over_allowed(np.array([0.0, 1.0, 1.0, np.nan]), np.array([0.0, 2.0, 0.0, 1.0]))
+    array([0. , 0.5, inf, inf])
+    """
+    error, allowed = np.broadcast_arrays(np.asarray(error, np.float64), np.asarray(allowed, np.float64))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = np.where(error == 0.0, 0.0, error / allowed)
+    return np.where(np.isnan(ratio), np.inf, ratio)
+
+
+def compare(row: str, value: Array, expected: Array, allowed: Array | float, *, what: str | None = None) -> Verdict:
+    """Judge an array entry by entry: |value - expected| <= allowed, or it fails.
+
+    Parameters
+    ----------
+    row : str
+        Where the verdict belongs.
+    value, expected : array of float64
+        Of one shape.
+    allowed : array or float
+        What rounding explains (THEORY T15), entry by entry.
+    what : str, optional
+        What the result is called in the message; the row's name where absent.
+
+    Returns
+    -------
+    Verdict
+        Passed or failed; with the worst entry, and the digits that a PASS guarantees.
+    """
+    what = what or row
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(value - expected)
+    wrong = ~(error <= allowed)
+    ratios = measured_over_allowed(error, allowed)
+    ratio = float(ratios.max())
+    if not wrong.any():
+        return passed(row, ratio=ratio, digits=guaranteed_digits(np.broadcast_to(allowed, error.shape), expected))
+    worst = np.unravel_index(int(np.argmax(np.where(wrong, ratios, -1.0))), error.shape)
+    index = tuple(int(i) for i in worst)
+    bound = float(np.broadcast_to(allowed, error.shape)[worst])
+    got = float(value[worst])
+    kind = "value" if math.isfinite(got) else "not finite"
+    message = f"{what}{list(index)} is {got:.9g}, expected {float(expected[worst]):.9g}"
+    message += f"; {int(wrong.sum())} of {error.size} entries are off"
+    return Verdict(
+        row,
+        Outcome.FAILED,
+        kind=kind,
+        message=message,
+        ratio=ratio,
+        index=index,
+        value=got,
+        expected=float(expected[worst]),
+        error=float(error[worst]),
+        allowed=bound,
+    )
+
+
+def compare_norm(row: str, value: Array, expected: Array, allowed: float) -> Verdict:
+    """Judge an array as a whole: |value - expected| <= allowed in the Frobenius norm, or it fails.
+
+    Parameters
+    ----------
+    row : str
+        Where the verdict belongs.
+    value, expected : array of float64
+        Of one shape.
+    allowed : float
+        A bound on the norm; it may be infinite.
+    """
+    largest = float(np.max(np.abs(expected), initial=0.0))
+    scale = largest if largest > 0.0 else 1.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(value / scale - expected / scale)
+    error = float(np.linalg.norm(difference))
+    bound = allowed / scale
+    ratio = float(measured_over_allowed(error, bound))
+    if error <= bound:
+        return passed(
+            row, ratio=ratio, digits=guaranteed_digits(np.array([bound]), np.array([np.linalg.norm(expected / scale)]))
+        )
+    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(difference), np.inf, difference))), difference.shape)
+    index = tuple(int(i) for i in worst)
+    got = float(value[worst])
+    message = f"{row} is {error * scale:.3e} away from the right one, allowed {allowed:.3e}; worst at {list(index)}: "
+    return Verdict(
+        row,
+        Outcome.FAILED,
+        kind="value" if math.isfinite(got) else "not finite",
+        message=message + f"{got:.9g}, expected {float(expected[worst]):.9g}",
+        ratio=ratio,
+        index=index,
+        value=got,
+        expected=float(expected[worst]),
+        error=error * scale,
+        allowed=allowed,
+    )

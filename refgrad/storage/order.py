@@ -1,0 +1,348 @@
+"""In which order the compressed contraction is cheapest, and in blocks of what size it stays small (THEORY T14).
+
+In: the sizes of a stored activation, of the gradient it meets and of their convolution. Out: an `Order`, its
+multiply-adds, and `Blocks` with which its working memory fits a budget. Nothing is computed here but counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+from refgrad.storage.sizes import Sizes
+
+__all__ = [
+    "PAPER_ORDER",
+    "WORKING_MEMORY",
+    "Blocks",
+    "Counts",
+    "Order",
+    "Plan",
+    "best_plan",
+    "plan_of",
+    "possible_orders",
+]
+
+WORKING_MEMORY = 2**23
+"""The most bytes that one compressed contraction works in, however large the activation is."""
+
+FRACTION_OF_ACTIVATION = 3 / 4
+"""And in no more than this much of the dense activation's size, where its smallest blocks are as small as that."""
+
+
+class Order(NamedTuple):
+    """Where each factor enters the contraction: whether it is expanded into the core, or kept out of it.
+
+    What is kept out: U_1, U_3 and U_4 are contracted with G, the latter two once for each tap; U_2 is multiplied last.
+    """
+
+    batch: bool
+    channels: bool
+    height: bool
+    width: bool
+
+
+PAPER_ORDER = Order(batch=False, channels=False, height=True, width=True)
+"""The order that THEORY T14 writes down: Z1 = G x_B U_1^T, Z2 and Z3 expand height and width, U_2 comes last."""
+
+
+class Blocks(NamedTuple):
+    """How much is worked on at a time.
+
+    groups : 1 where the channels are not expanded, for then the groups differ only in the last product.
+    batch : samples where the batch is expanded, else of K_1.
+    rows : of the H' output rows.
+    channels : of one group where the channels are expanded, else of K_2.
+    out_channels : of one group.
+    """
+
+    groups: int
+    batch: int
+    rows: int
+    channels: int
+    out_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An order in blocks, and what it costs.
+
+    Parameters
+    ----------
+    order : Order
+        Of the contraction.
+    blocks : Blocks
+        How much of it is done at a time.
+    multiply_adds : int
+        With all that is done again for every block.
+    working_numbers : int
+        The most numbers that are held at a time besides the operands and the result.
+    """
+
+    order: Order
+    blocks: Blocks
+    multiply_adds: int
+    working_numbers: int
+
+
+class Counts:
+    """What one order of contraction costs, as a function of the blocks it is done in.
+
+    Parameters
+    ----------
+    sizes : Sizes
+        Of the operands.
+    order : Order
+        Of the contraction.
+
+    Attributes
+    ----------
+    full : Blocks
+        Everything at once.
+    core_axes : tuple of int
+        Which modes are expanded, in the order of the products.
+    gradient_axes : tuple of int
+        Which of height and width G is projected on, in the order of the products.
+    projected_taps, expanded_taps : pair of int
+        The kernel, split: whose taps are rows of G's side of the last product, and whose are rows of the core's.
+    is_unfinished : bool
+        Whether the sums are not the weight gradient yet: their taps are out of order, or U_2 is to come.
+    """
+
+    def __init__(self, sizes: Sizes, order: Order) -> None:
+        self.sizes, self.order = sizes, order
+        geometry, ranks, shape, out_shape = sizes.geometry, sizes.ranks, sizes.shape, sizes.out_shape
+        groups = geometry.groups if order.channels else 1
+        self.full = Blocks(
+            groups=groups,
+            batch=shape[0] if order.batch else ranks[0],
+            rows=out_shape[2],
+            channels=shape[1] // groups if order.channels else ranks[1],
+            out_channels=out_shape[1] // groups,
+        )
+        self.kernel = geometry.kernel_size
+        self.taps = self.kernel[0] * self.kernel[1]
+        # U_1 first, for it is multiplied to the core as it is stored. Of two products K -> L that follow one another,
+        # the one with the smaller 1/K - 1/L is cheaper first.
+        core_axes = [axis for axis in (1, 2, 3) if order[axis] and not sizes.identity[axis]]
+        lengths = (0, shape[1], *(max(1, inside) for inside, _ in sizes.rows_read))
+        core_axes.sort(key=lambda axis: 1 / ranks[axis] - 1 / lengths[axis])
+        self.core_axes = ((0,) if order.batch and not sizes.identity[0] else ()) + tuple(core_axes)
+        gradient_axes = [axis for axis in (2, 3) if not order[axis]]
+        gradient_axes.sort(key=lambda axis: 1 / out_shape[axis] - 1 / (self.kernel[axis - 2] * ranks[axis]))
+        self.gradient_axes = tuple(gradient_axes)
+        height, width = self.kernel
+        self.expanded_taps = (height if order.height else 1, width if order.width else 1)
+        self.projected_taps = (1 if order.height else height, 1 if order.width else width)
+        self.is_unfinished = not order.channels or self.projected_taps != (1, 1)
+        self.factor_numbers = sum(
+            (sizes.rows_read[axis - 2][1] + self.kernel[axis - 2] * out_shape[axis]) * ranks[axis]
+            for axis in gradient_axes
+        )
+
+    def multiply_adds(self, blocks: Blocks | None = None) -> int:
+        """Count the multiply-adds (THEORY T14).
+
+        For `PAPER_ORDER`, one group, and a stride that covers the input they are
+        B K1 O H' W' + K1 K2 K3 K4 H + K1 K2 K4 H W + K1 K2 O k_h k_w H' W' + K2 C O k_h k_w.
+
+        Parameters
+        ----------
+        blocks : Blocks, optional
+            What is done at a time; what several blocks need is computed, and counted, as often. All at once by default.
+        """
+        blocks = self.full if blocks is None else blocks
+        full, sizes = self.full, self.sizes
+        inner = -(-full.out_channels // blocks.out_channels)
+        outer = -(-full.groups // blocks.groups) * -(-full.batch // blocks.batch)
+        outer *= -(-full.rows // blocks.rows) * -(-full.channels // blocks.channels)
+        core, gradient, last = self._core_side(blocks)[0], self._gradient_side(blocks)[0], self._last_product(blocks)[0]
+        total = outer * (core + inner * (gradient + last))
+        if not self.order.channels:
+            total += sizes.ranks[1] * (sizes.shape[1] // sizes.geometry.groups) * sizes.out_shape[1] * self.taps
+        return total
+
+    def working_numbers(self, blocks: Blocks | None = None) -> int:
+        """Bound how many numbers are held at a time, besides the operands and the result.
+
+        Parameters
+        ----------
+        blocks : Blocks, optional
+            What is done at a time; all at once by default.
+        """
+        blocks = self.full if blocks is None else blocks
+        _, core_peak, core_held = self._core_side(blocks)
+        _, gradient_peak, gradient_held = self._gradient_side(blocks)
+        _, last_held = self._last_product(blocks)
+        peak = max(core_peak, core_held + gradient_peak, core_held + gradient_held + last_held)
+        if self.is_unfinished:
+            peak = max(peak, self.full.channels * self.taps)
+        return peak + self.factor_numbers
+
+    def written_in_place(self, blocks: Blocks) -> bool:
+        """Return whether the last product is the result: nothing to add up, its entries in the order of the weight."""
+        if blocks.batch < self.full.batch or blocks.rows < self.full.rows:
+            return False
+        return self.projected_taps == (1, 1)
+
+    def fitting_blocks(self, numbers: int) -> Blocks:
+        """Return large blocks that work in that many numbers, or the smallest ones where none do.
+
+        Whatever lowers the need most is halved, again and again.
+        """
+        blocks = self.full
+        need = self.working_numbers(blocks)
+        while need > numbers:
+            smaller = [(self.working_numbers(part), place, part) for place, part in enumerate(_halved(blocks))]
+            if not smaller:
+                break
+            need, _, blocks = min(smaller)
+        return blocks
+
+    def _rows(self, axis: int, positions: int) -> tuple[int, int]:
+        """Bound how many rows or columns that many output positions read, of the picture and with the padding."""
+        if positions == self.sizes.out_shape[axis]:
+            return self.sizes.rows_read[axis - 2]
+        geometry, here = self.sizes.geometry, axis - 2
+        padded = (positions - 1) * geometry.stride[here] + (self.kernel[here] - 1) * geometry.dilation[here] + 1
+        return min(padded, self.sizes.shape[axis]), padded
+
+    def _core_side(self, blocks: Blocks) -> tuple[int, int, int]:
+        """Count (groups, channels x taps, terms): the core, expanded, as output positions and taps read it.
+
+        Multiply-adds, numbers at the worst moment, numbers held to the end.
+        """
+        ranks, channels, width = self.sizes.ranks, blocks.groups * blocks.channels, self.sizes.out_shape[3]
+        (inside_rows, rows), (inside_columns, columns) = self._rows(2, blocks.rows), self._rows(3, width)
+        lengths = (blocks.batch, channels, inside_rows, inside_columns)
+        dims = [blocks.batch, ranks[1] if 1 in self.core_axes else channels, ranks[2], ranks[3]]
+        total = peak = before = 0  # the core itself is an operand
+        is_view = self.sizes.channels_last or (1 not in self.core_axes and blocks.channels < self.full.channels)
+        for axis in self.core_axes:
+            if axis == 0:  # of all channels
+                before = blocks.batch * ranks[1] * ranks[2] * ranks[3]
+                total, peak = before * ranks[0], before
+                continue
+            if is_view:  # a copy, for the product needs its operand in order
+                before, is_view = before + math.prod(dims), False
+            dims[axis] = lengths[axis]
+            numbers = math.prod(dims)
+            total += numbers * ranks[axis]
+            peak = max(peak, before + numbers)
+            before = numbers
+        padded = held = blocks.batch * channels
+        padded *= (rows if self.order.height else ranks[2]) * (columns if self.order.width else ranks[3])
+        held *= blocks.rows * self.kernel[0] if self.order.height else ranks[2]
+        held *= width * self.kernel[1] if self.order.width else ranks[3]
+        return total, max(peak, before + padded, padded + held), held
+
+    def _gradient_side(self, blocks: Blocks) -> tuple[int, int, int]:
+        """Count (groups, out channels x taps, terms): G, projected on what is not expanded; as `_core_side`."""
+        sizes, channels = self.sizes, blocks.groups * blocks.out_channels
+        dims = [blocks.batch * channels, blocks.rows, sizes.out_shape[3]]
+        numbers = math.prod(dims)
+        total = peak = 0
+        if not self.order.batch:
+            whole = channels == sizes.out_shape[1] if sizes.channels_last else blocks.rows == sizes.out_shape[2]
+            copied = 0 if whole and sizes.contiguous else channels * dims[1] * dims[2] * sizes.shape[0]
+            total, peak = sizes.shape[0] * numbers, copied + numbers
+        is_view = self.order.batch or sizes.channels_last
+        for axis in self.gradient_axes:
+            before = 2 * numbers if is_view else numbers
+            length, dims[axis - 1] = dims[axis - 1], self.kernel[axis - 2] * sizes.ranks[axis]
+            numbers = math.prod(dims)
+            total += numbers * length
+            peak, is_view = max(peak, before + numbers), False
+        return total, max(peak, 2 * numbers), numbers
+
+    def _last_product(self, blocks: Blocks) -> tuple[int, int]:
+        """Count (groups, out channels x taps, channels x taps), the sum over all terms; multiply-adds, numbers held."""
+        terms = blocks.batch * (blocks.rows if self.order.height else self.sizes.ranks[2])
+        terms *= self.sizes.out_shape[3] if self.order.width else self.sizes.ranks[3]
+        numbers = blocks.groups * blocks.out_channels * blocks.channels * self.taps
+        return numbers * terms, 0 if self.written_in_place(blocks) else numbers
+
+
+def possible_orders(sizes: Sizes) -> Iterator[Order]:
+    """Yield every order that may be taken.
+
+    A mode without a factor counts as expanded. U_2 may come last where K_2 <= C / groups: Z4 is then no larger than the
+    result and is gathered in its memory; with a larger K_2 it would also cost more.
+    """
+    choices = [(True,) if identity else (False, True) for identity in sizes.identity]
+    if sizes.ranks[1] > sizes.shape[1] // sizes.geometry.groups:
+        choices[1] = (True,)
+    for choice in product(*choices):
+        yield Order(*choice)
+
+
+def plan_of(sizes: Sizes, order: Order, numbers: int | None = None) -> Plan:
+    """Return the plan that follows an order.
+
+    Parameters
+    ----------
+    sizes : Sizes
+        Of the operands.
+    order : Order
+        Of the contraction.
+    numbers : int, optional
+        In how many numbers it is to work, if its smallest blocks are as small as that; by default all is done at once.
+
+    Returns
+    -------
+    Plan
+    """
+    return _planned(Counts(sizes, order), numbers)
+
+
+@lru_cache(maxsize=4096)
+def best_plan(sizes: Sizes, itemsize: int) -> Plan:
+    """Return the order with the fewest multiply-adds, in blocks that fit the working memory.
+
+    The budget is `WORKING_MEMORY` bytes or three quarters of the dense activation, whichever is less. Where no order
+    fits, as for an activation hardly larger than a kernel, the one that needs least is taken.
+
+    Parameters
+    ----------
+    sizes : Sizes
+        Of the operands.
+    itemsize : int
+        Bytes a number.
+
+    Returns
+    -------
+    Plan
+    """
+    budget = int(min(WORKING_MEMORY // itemsize, math.prod(sizes.shape) * FRACTION_OF_ACTIVATION))
+    counted = [Counts(sizes, order) for order in possible_orders(sizes)]
+    plans: list[Plan] = []
+    for at_least, place in sorted((counts.multiply_adds(), place) for place, counts in enumerate(counted)):
+        if any(plan.working_numbers <= budget and plan.multiply_adds <= at_least for plan in plans):
+            break  # in blocks, none of the others can be cheaper
+        plans.append(_planned(counted[place], budget))
+    return min(plans, key=lambda plan: (max(0, plan.working_numbers - budget), plan.multiply_adds))
+
+
+def _planned(counts: Counts, numbers: int | None) -> Plan:
+    blocks = counts.full if numbers is None else counts.fitting_blocks(numbers)
+    return Plan(counts.order, blocks, counts.multiply_adds(blocks), counts.working_numbers(blocks))
+
+
+def _halved(blocks: Blocks) -> Iterator[Blocks]:
+    """Yield what is left when one length is halved; channels are split only where it is one group's turn."""
+    groups, batch, rows, channels, out_channels = blocks
+    if batch > 1:
+        yield Blocks(groups, (batch + 1) // 2, rows, channels, out_channels)
+    if rows > 1:
+        yield Blocks(groups, batch, (rows + 1) // 2, channels, out_channels)
+    if groups > 1:
+        yield Blocks((groups + 1) // 2, batch, rows, channels, out_channels)
+        return
+    if out_channels > 1:
+        yield Blocks(groups, batch, rows, channels, (out_channels + 1) // 2)
+    if channels > 1:
+        yield Blocks(groups, batch, rows, (channels + 1) // 2, out_channels)

@@ -1,0 +1,114 @@
+"""The picture of a comparison: records come in, accuracy against stored numbers goes out as a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refgrad.training.files import write_atomically
+from refgrad.training.records import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["require_matplotlib", "write_figure"]
+
+STYLES = {"exact": ("black", "o"), "svd": ("tab:orange", "s"), "hosvd": ("tab:blue", "^")}
+
+
+def require_matplotlib() -> None:
+    """See that pictures can be drawn.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where matplotlib is not installed; the error names the extra that brings it.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the picture is drawn by matplotlib, which is not installed; "
+            'install the extra that brings it: pip install "refgrad[plot]"'
+        ) from error
+
+
+def write_figure(path: Path, runs: Sequence[RunRecord], dataset: str) -> None:
+    """Draw the test accuracy of each run against the numbers it stored, on a logarithmic axis.
+
+    Parameters
+    ----------
+    path : Path
+        Where the PNG goes; what is there is replaced.
+    runs : sequence of RunRecord
+        Those that diverged or completed no epoch are named below the picture, for they have no accuracy.
+    dataset : str
+        What the data are called.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where matplotlib is not installed.
+    """
+    figure = draw(runs, dataset)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def draw(runs: Sequence[RunRecord], dataset: str) -> Figure:
+    """Return the figure that `write_figure` writes."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    for store, (color, marker) in STYLES.items():
+        _draw_store(axes, [run for run in runs if run.method.store == store], store, color, marker)
+    exact = next((run.test_accuracy for run in runs if run.method.store == "exact"), None)
+    if exact is not None:
+        axes.axhline(100 * exact, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_title(f"Training on {dataset} with compressed activations")
+    axes.set_xlabel("numbers stored per step for the inputs of conv and linear layers")
+    axes.set_ylabel("test accuracy in %")
+    axes.grid(visible=True, which="both", linewidth=0.4, alpha=0.5)
+    axes.margins(x=0.12, y=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if any(run.test_accuracy is not None for run in runs):
+        axes.legend(loc="lower right", title="store; the labels say\nthe explained variance", title_fontsize="small")
+    missing = [f"{run.method.name} {run.status}" for run in runs if run.test_accuracy is None]
+    if missing:
+        figure.supxlabel(f"not shown: {', '.join(missing)}", fontsize="small", color="tab:red")
+    return figure
+
+
+def _draw_store(axes: Axes, runs: Sequence[RunRecord], store: str, color: str, marker: str) -> None:
+    points = sorted(
+        (run.stored_numbers, 100 * run.test_accuracy, run)
+        for run in runs
+        if run.stored_numbers is not None and run.test_accuracy is not None
+    )
+    if not points:
+        return
+    numbers, accuracies = [point[0] for point in points], [point[1] for point in points]
+    axes.plot(numbers, accuracies, color=color, marker=marker, markersize=8, linewidth=1.0, label=store)
+    for number, accuracy, run in points:
+        variance = run.method.explained_variance
+        fewer = run.times_fewer
+        text = store if variance is None else f"{variance:g}"
+        if fewer is not None and variance is not None:
+            text += f"\n{fewer:.{0 if fewer >= 10 else 1}f} times fewer"
+        axes.annotate(
+            text,
+            (number, accuracy),
+            (0, -9),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=8,
+            color=color,
+        )

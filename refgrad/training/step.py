@@ -1,0 +1,185 @@
+"""One training step, and how far its weight gradients are off.
+
+In: a model, a batch and a storage. Out: loss and gradients, what the tape kept on the way, and on demand the distance
+to exact backpropagation on the same step with the bound on it (THEORY T12, T13).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from refgrad import functional
+from refgrad.accounting import activation_memory
+from refgrad.arguments import Array
+from refgrad.bounds import GradientBound, network_bound, weight_gradient_bound
+from refgrad.nn import Conv2d, Linear, Module
+from refgrad.storage import Exact, Storage
+from refgrad.tape import Record, Tape
+
+__all__ = [
+    "GradientComparison",
+    "Step",
+    "classification_accuracy",
+    "compare_with_exact",
+    "compressed_weights",
+    "take_step",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What one forward and one backward pass gave.
+
+    Parameters
+    ----------
+    loss : float
+        The mean loss of the batch.
+    gradients : dict of str to array
+        By parameter name.
+    exact_numbers : int
+        How many numbers the inputs of the conv and linear layers have.
+    stored_numbers : int
+        How many were kept of them, by the paper's count (THEORY D2, D3).
+    held_bytes : int
+        What the tape held after the forward pass: all that backward needs.
+    bounds : tuple of GradientBound
+        One for each conv and linear layer, where they were asked for.
+    """
+
+    loss: float
+    gradients: dict[str, Array]
+    exact_numbers: int
+    stored_numbers: int
+    held_bytes: int
+    bounds: tuple[GradientBound, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and all gradients are finite."""
+        return math.isfinite(self.loss) and all(np.isfinite(g).all() for g in self.gradients.values())
+
+
+@dataclass(frozen=True, slots=True)
+class GradientComparison:
+    """How far the weight gradient of a step is from that of exact backpropagation, over the norm of the latter.
+
+    Parameters
+    ----------
+    error : float or None
+        |dW - dW~| / |dW|, over the weights of all conv and linear layers; None where dW is 0.
+    bound : float or None
+        The a-posteriori bound on it (THEORY T12, T13); None where dW is 0.
+    """
+
+    error: float | None
+    bound: float | None
+
+
+def take_step(
+    model: Module,
+    images: Array,
+    labels: Array,
+    storage: Storage,
+    *,
+    update_state: bool = True,
+    with_bounds: bool = False,
+) -> Step:
+    """Run a batch forward and backward (THEORY D7); parameters stay as they are.
+
+    Parameters
+    ----------
+    model : Module
+        In training mode.
+    images : array (B, C, H, W)
+        The batch.
+    labels : integer array (B,)
+        The class of each image.
+    storage : Storage
+        How the inputs of conv and linear layers are kept.
+    update_state : bool
+        Whether running statistics move on.
+    with_bounds : bool
+        Whether the error of each weight gradient is bounded.
+
+    Returns
+    -------
+    Step
+    """
+    bounds: list[GradientBound] = []
+
+    def observe(record: Record, grad_output: Array) -> None:
+        kept = record.kept_activation
+        assert kept is not None
+        bounds.append(weight_gradient_bound(kept, grad_output, getattr(record.saved, "geometry", None)))
+
+    with Tape(store=storage) as tape:
+        parameters = model.watch(tape)
+        scores = model.apply(parameters, images, update_state=update_state)
+        loss = functional.cross_entropy(scores, labels)
+    memory = activation_memory(tape)
+    gradients = tape.gradient(loss, parameters, observe=observe if with_bounds else None)
+    return Step(
+        loss=float(loss),
+        gradients=gradients,
+        exact_numbers=memory.exact_numbers,
+        stored_numbers=memory.stored_numbers,
+        held_bytes=memory.held_bytes,
+        bounds=tuple(bounds),
+    )
+
+
+def compressed_weights(model: Module) -> tuple[str, ...]:
+    """Return the names of the weights whose gradient comes from a stored activation: of conv and linear layers.
+
+    Examples
+    --------
+    >>> from refgrad.models import DigitsNet
+    >>> compressed_weights(DigitsNet(generator=np.random.default_rng(0)))
+    ('conv1.weight', 'conv2.weight', 'conv3.weight', 'fc.weight')
+    """
+    layers = (name for name, module in model.named_modules() if isinstance(module, (Conv2d, Linear)))
+    return tuple(f"{name}.weight" if name else "weight" for name in layers)
+
+
+def compare_with_exact(model: Module, images: Array, labels: Array, step: Step) -> GradientComparison:
+    """Take a step once more with exact storage and compare the weight gradients.
+
+    Parameters
+    ----------
+    model : Module
+        With the parameters that `step` was taken from; its running statistics are not moved.
+    images, labels : array
+        The batch that `step` saw.
+    step : Step
+        Taken with bounds.
+
+    Returns
+    -------
+    GradientComparison
+    """
+    exact = take_step(model, images, labels, Exact(), update_state=False)
+    names = compressed_weights(model)
+    size = _norm({name: exact.gradients[name] for name in names})
+    if size == 0.0:
+        return GradientComparison(None, None)
+    difference = _norm(
+        {name: exact.gradients[name].astype(np.float64) - step.gradients[name].astype(np.float64) for name in names}
+    )
+    return GradientComparison(difference / size, network_bound(step.bounds).a_posteriori / size)
+
+
+def classification_accuracy(model: Module, images: Array, labels: Array) -> float:
+    """Return the part of the images, in 0..1, whose largest score is that of their class; with running statistics."""
+    model.eval()
+    scores = model(images)
+    model.train()
+    return float(np.mean(np.argmax(scores, axis=1) == labels))
+
+
+def _norm(arrays: Mapping[str, Array]) -> float:
+    """Return the Frobenius norm of all arrays together; none of their squares overflows in float64."""
+    return math.sqrt(sum(float(np.sum(np.square(array, dtype=np.float64))) for array in arrays.values()))
