@@ -40,7 +40,7 @@ def check(
         typer.Option(metavar="FILE", help="Write the report there as well, as JSON, whatever the verdict."),
     ] = None,
 ) -> None:
-    """Judge an implementation of the compressed convolution: is it right, and if not, where, by how much and why?
+    """Judge an implementation of the compressed convolution: is it right, and if not, where, by how much, and why.
 
     TARGET is one Python function of NumPy arrays; behind it may be PyTorch, C, or anything else:
 

@@ -24,7 +24,7 @@ from refgrad.multilinear import (
     unfold,
 )
 from refgrad.multilinear.unfolding import mode_products
-from refgrad.rounding import gamma, singular_value_bound, unit_roundoff
+from refgrad.rounding import LAPACK_THRESHOLD, gamma, singular_value_bound, unit_roundoff
 from tests.assertions import assert_same_bits, assert_within
 
 DECOMPOSITIONS = {"svd": svd, "hosvd": hosvd, "sequential_hosvd": sequential_hosvd}
@@ -541,6 +541,18 @@ def test_T15_gram_loses_values_under_the_root_of_the_roundoff_and_the_svd_does_n
     gram = singular_values(matrix, 0, method="gram")
     assert_within(gram**2, spectrum**2, 2 * gram_energy_bound(3, 8, 1.25))
     assert abs(gram[2] - spectrum[2]) > 10 * bound
+
+
+def test_T15_the_bound_of_gram_counts_the_inner_products_and_the_eigenvalues():
+    """Each of the two terms where it is the larger one, and the energy as a factor."""
+    eigenvalues = LAPACK_THRESHOLD * 1000 * unit_roundoff(np.float64)
+    assert gram_energy_bound(3, 1000) > gamma(1000, np.float64)
+    assert eigenvalues < gram_energy_bound(1000, 3) < 2 * eigenvalues
+    assert gram_energy_bound(3, 1000, 8.0) == 8.0 * gram_energy_bound(3, 1000)
+    with pytest.raises(ValueError, match="rows must be at least 1, got 0"):
+        gram_energy_bound(0, 1)
+    with pytest.raises(TypeError, match=r"columns must be an integer of at least 1, got 2\.0"):
+        gram_energy_bound(1, 2.0)
 
 
 # the Gram matrix never decides what it cannot

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from refgrad.arguments import Array
+from refgrad.numpy_vjps import contractions, indexing, reductions, shaping, ufuncs
 from refgrad.numpy_vjps.rules import elementwise, operands, row
 from refgrad.numpy_vjps.rules import rule as register
 from refgrad.rounding import gamma
@@ -642,6 +643,31 @@ def test_an_index_that_does_not_exist(x):
         x[np.ones(3, bool)]
     with pytest.raises(IndexError, match=r"indexing of shape \(6,\): index 6 is out of bounds"):
         np.take(x, [6])
+
+
+PLAIN = np.array([[1.0, 2.0], [3.0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (lambda: ufuncs.absolute(-PLAIN), PLAIN),
+        (lambda: ufuncs.selections[np.maximum](PLAIN, 1.5), np.maximum(PLAIN, 1.5)),
+        (lambda: ufuncs.clip(PLAIN, 0.75, None), np.clip(PLAIN, 0.75, None)),
+        (lambda: ufuncs.hypotenuse(PLAIN, PLAIN, 2 * PLAIN), PLAIN / 2),
+        (lambda: ufunc_rules[np.exp](PLAIN), np.exp(PLAIN)),
+        (lambda: reductions.amax(PLAIN, axes=(0,), keepdims=True), np.max(PLAIN, axis=0, keepdims=True)),
+        (lambda: reductions.std(PLAIN, axes=(1,), ddof=0.0, keepdims=False), np.std(PLAIN, axis=1)),
+        (lambda: reductions.norm(2 * PLAIN[:1], axes=(0,), keepdims=False), 2 * PLAIN[0]),
+        (lambda: shaping.concatenate(PLAIN, PLAIN, axis=0), np.concatenate([PLAIN, PLAIN])),
+        (lambda: indexing.getitem(PLAIN, key=(0,)), PLAIN[0]),
+        (lambda: indexing.where(PLAIN > 1, PLAIN, -PLAIN), np.where(PLAIN > 1, PLAIN, -PLAIN)),
+        (lambda: contractions.einsum(PLAIN, labels=((0, 1),), output=(1, 0), optimize=False), PLAIN.T),
+    ],
+)
+def test_a_primitive_of_numpy_works_on_plain_arrays_too(result, expected):
+    assert isinstance(result(), np.ndarray)
+    assert_same_bits(result(), expected)
 
 
 def test_sequences_of_arrays_are_lists_or_tuples(x):

@@ -268,7 +268,7 @@ SMOOTH_REDUCTIONS = [
     ),
     Case(
         "var",
-        lambda x: np.var(x, axis=(1, 2)),
+        lambda x: x.var((1, 2)),
         (TENSOR,),
         (np.var,),
         lambda t, x: x.var((1, 2), correction=0),
@@ -409,6 +409,9 @@ EXACT = [
     exact("cumsum", lambda x: np.cumsum(x, axis=1), C, covers=(np.cumsum,), torch=lambda t, x: x.cumsum(1)),
     exact("cumsum of all", lambda x: x.cumsum(), A, covers=(np.cumsum,), torch=lambda t, x: x.ravel().cumsum(0)),
     exact("add.accumulate", np.add.accumulate, A, covers=((np.add, "accumulate"),), torch=lambda t, x: x.cumsum(0)),
+    exact(
+        "prod of two", lambda x: x.prod(axis=0, keepdims=True), A, covers=(np.prod,), torch=lambda t, x: x.prod(0, True)
+    ),
     exact("sort", np.sort, C, covers=(np.sort,), torch=lambda t, x: x.sort(-1).values),
     exact("sort of all", lambda x: np.sort(x, axis=None), A + distinct(2, 3) / 8, covers=(np.sort,)),
     # shapes

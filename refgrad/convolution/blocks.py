@@ -1,6 +1,6 @@
 """How a batch is cut so that what is formed on the way stays small.
 
-In: shapes, and what one position or one row costs. Out: pieces, in order, that together are the whole, each once.
+In: shapes, and what one position costs. Out: pieces, in order, that together are the whole, each once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from refgrad.arguments import Array
 
-__all__ = ["Block", "contiguous_rows", "output_blocks", "ranges"]
+__all__ = ["Block", "affordable", "contiguous_rows", "output_blocks", "ranges"]
 
 WORKING_MEMORY = 8 * 2**20
 """Bytes that one call may allocate besides its result and one array of weight's shape.
@@ -21,8 +21,16 @@ WORKING_MEMORY = 8 * 2**20
 A single patch (C k_h k_w numbers and O more) and a single row of a linear layer are taken whole, should they be larger.
 """
 
+OPERANDS = 3
+"""A ufunc of two arguments walks over so many arrays, and NumPy may keep a buffer for each."""
+
 Block: TypeAlias = tuple[slice, slice, slice]
 """Images, rows and columns of an output."""
+
+
+def affordable() -> int:
+    """Return how many bytes blocks may take: the working memory without the buffers of NumPy's own loops."""
+    return max(1, WORKING_MEMORY - OPERANDS * np.getbufsize() * np.dtype(np.float64).itemsize)
 
 
 def ranges(length: int, longest: int) -> Iterator[slice]:
@@ -63,12 +71,13 @@ def output_blocks(
 
     Examples
     --------
-    >>> largest, blocks = output_blocks(3, 4, 4, WORKING_MEMORY // 40, 0)
+    >>> largest, blocks = output_blocks(3, 4, 4, affordable() // 40, 0)
     >>> largest, [block[0] for block in blocks]
     (32, [slice(0, 2, None), slice(2, 3, None)])
     """
-    some_images = max(1, min(images, WORKING_MEMORY // (rows * columns * position_bytes + image_bytes)))
-    capacity = max(1, WORKING_MEMORY // position_bytes)
+    memory = affordable()
+    some_images = max(1, min(images, memory // (rows * columns * position_bytes + image_bytes)))
+    capacity = max(1, memory // position_bytes)
     some_rows = max(1, min(rows, capacity // columns))
     some_columns = min(columns, capacity)
 
@@ -84,8 +93,8 @@ def output_blocks(
 def contiguous_rows(*arrays: Array) -> Iterator[tuple[Array, ...]]:
     """Cut arrays (..., n_i) that share their leading axes into C-contiguous matrices (rows, n_i), in order.
 
-    A contiguous array is never copied. Others are copied piece by piece, the pieces together within `WORKING_MEMORY`
-    unless a single row is larger.
+    A contiguous array is never copied. Others are copied piece by piece, within `WORKING_MEMORY` unless a single row
+    is larger.
 
     Parameters
     ----------
@@ -97,12 +106,13 @@ def contiguous_rows(*arrays: Array) -> Iterator[tuple[Array, ...]]:
     >>> [part.tolist() for part, in contiguous_rows(np.arange(4.0).reshape(2, 2).T)]
     [[[0.0, 2.0], [1.0, 3.0]]]
     """
-    scattered = sum(array.nbytes for array in arrays if not array.flags.c_contiguous)
+    copied = sum(array.nbytes for array in arrays if not array.flags.c_contiguous)
+    memory = affordable() // 2  # the piece before is still in use when the next is made
     length, *more = arrays[0].shape[:-1]
-    if scattered <= WORKING_MEMORY or math.prod(arrays[0].shape[:-1]) == 1:
+    if copied <= memory or math.prod(arrays[0].shape[:-1]) == 1:
         yield tuple(np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in arrays)
     elif length == 1:
         yield from contiguous_rows(*(array.reshape(*more, array.shape[-1]) for array in arrays))
     else:
-        for part in ranges(length, max(1, length * WORKING_MEMORY // scattered)):
+        for part in ranges(length, max(1, length * memory // copied)):
             yield from contiguous_rows(*(array[part] for array in arrays))

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refgrad.arguments import Array, float_array, floats_of_one_dtype, shape_text
-from refgrad.convolution import blocks
-from refgrad.convolution.blocks import ranges
+from refgrad.convolution import small_groups
 from refgrad.convolution.patches import (
     batch_last,
     gather_patches,
@@ -24,10 +23,6 @@ from refgrad.convolution.patches import (
 from refgrad.geometry import ConvGeometry
 
 __all__ = ["conv2d_bias_gradient", "conv2d_forward", "conv2d_input_gradient", "conv2d_weight_gradient"]
-
-DIRECT_PAIRS = 2
-"""Groups of at most so many (input channel, output channel) pairs, depthwise layers above all, leave BLAS idle; they
-are computed by loops, without patches."""
 
 
 def conv2d_forward(x: Array, weight: Array, bias: Array | None, geometry: ConvGeometry) -> Array:
@@ -79,16 +74,8 @@ def conv2d_forward(x: Array, weight: Array, bias: Array | None, geometry: ConvGe
             f"got {shape_text(bias.shape, 'O')}"
         )
 
-    if images := _images_for_loops(weight.shape, geometry.groups, x):
-        from refgrad.kernels.convolution import direct_forward
-
-        output = np.zeros(shape, dtype)
-        if bias is not None:
-            output += bias[:, np.newaxis, np.newaxis]
-        for part in ranges(shape[0], images):
-            direct_forward(_readable(x[part]), _readable(weight), *_numbers(geometry), output[part])
-        return output
-
+    if small_groups.applies(x.shape, shape, geometry, dtype.itemsize):
+        return small_groups.forward(x, weight, bias, geometry, shape)
     output = np.empty(shape, dtype)
     matrices = group_matrices(weight, geometry.groups)
     for block, patches, product in workspaces(x.shape, shape, matrices):
@@ -146,23 +133,19 @@ def conv2d_input_gradient(
     _check_geometry(geometry)
     dtype = floats_of_one_dtype(grad_output=grad_output, weight=weight)
     geometry.output_size(input_size)
-    input_shape = (grad_output.shape[0], geometry.groups * weight.shape[1], *input_size)
+    height, width = input_size
+    input_shape = (grad_output.shape[0], geometry.groups * weight.shape[1], height, width)
     _check_grad_output(grad_output, geometry.output_shape(input_shape, weight.shape))
+    if small_groups.applies(input_shape, grad_output.shape, geometry, dtype.itemsize):
+        return small_groups.input_gradient(grad_output, weight, geometry, input_shape)
     grad_input = np.zeros(input_shape, dtype)
-
-    if images := _images_for_loops(weight.shape, geometry.groups, grad_output):
-        from refgrad.kernels.convolution import direct_input_gradient
-
-        for part in ranges(input_shape[0], images):
-            gradients = _readable(grad_output[part])
-            direct_input_gradient(gradients, _readable(weight), *_numbers(geometry), grad_input[part])
-        return grad_input
-
     matrices = group_matrices(weight, geometry.groups)
     for block, patches, gradients in workspaces(input_shape, grad_output.shape, matrices):
         part = output_part(grad_output, block)
         gradients.reshape(part.shape)[...] = part
-        np.matmul(matrices.transpose(0, 2, 1), gradients, out=patches)
+        by_column = matrices.transpose(0, 2, 1)
+        # an outer product is what matmul is slowest at
+        (np.multiply if matrices.shape[1] == 1 else np.matmul)(by_column, gradients, out=patches)
         target = grad_input[block[0]].transpose(1, 2, 3, 0)
         if target.shape[3] == 1:  # added to where it stands: there may be further blocks of the same image
             scatter_patches(patches, geometry, block, target)
@@ -170,6 +153,7 @@ def conv2d_input_gradient(
             side_by_side = np.zeros(target.shape, dtype)
             scatter_patches(patches, geometry, block, side_by_side)
             target[...] = side_by_side
+            del side_by_side  # before the next block makes its own
     return grad_input
 
 
@@ -213,15 +197,9 @@ def conv2d_weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry)
     group_channels = max(1, x.shape[1] // geometry.groups)
     weight_shape = (grad_output.shape[1], group_channels, *geometry.kernel_size)
     _check_grad_output(grad_output, geometry.output_shape(x.shape, weight_shape))
+    if small_groups.applies(x.shape, grad_output.shape, geometry, dtype.itemsize):
+        return small_groups.weight_gradient(x, grad_output, geometry)
     grad_weight = np.zeros(weight_shape, dtype)
-
-    if images := _images_for_loops(weight_shape, geometry.groups, x, grad_output):
-        from refgrad.kernels.convolution import direct_weight_gradient
-
-        for part in ranges(x.shape[0], images):
-            direct_weight_gradient(_readable(x[part]), _readable(grad_output[part]), *_numbers(geometry), grad_weight)
-        return grad_weight
-
     matrices = group_matrices(grad_weight, geometry.groups)  # a view: what is added to it is added to grad_weight
     for block, patches, gradients in workspaces(x.shape, grad_output.shape, matrices):
         gather_patches(batch_last(x[block[0]]), geometry, block, patches)
@@ -281,28 +259,3 @@ def _check_grad_output(grad_output: Array, shape: tuple[int, int, int, int]) -> 
             f"grad_output must have the shape of the output, {shape_text(shape, axes)}, "
             f"got {shape_text(grad_output.shape, axes)}"
         )
-
-
-def _images_for_loops(weight_shape: Sequence[int], groups: int, *operands: Array) -> int:
-    """Return how many images to hand at once to the kernels that need no patches; 0 where patches are faster.
-
-    What is contiguous is handed over as it is; of anything else, contiguous copies have to fit into the working memory.
-    """
-    if weight_shape[0] // groups * weight_shape[1] > DIRECT_PAIRS:
-        return 0
-    images: int = operands[0].shape[0]
-    scattered: int = sum(operand.nbytes for operand in operands if not operand.flags.c_contiguous)
-    return images if scattered == 0 else min(images, images * blocks.WORKING_MEMORY // scattered)
-
-
-def _numbers(geometry: ConvGeometry) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Return stride, padding at the top and the left, and dilation, as the kernels take them."""
-    (top, _), (left, _) = geometry.padding
-    return geometry.stride, (top, left), geometry.dilation
-
-
-def _readable(array: Array) -> Array:
-    """View an array as the kernels are compiled for it: contiguous and read-only, so that there is one type a dtype."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view

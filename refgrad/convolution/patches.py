@@ -1,7 +1,7 @@
 """Patches of a block of output positions, and what a convolution does with them and BLAS (THEORY D6).
 
-In: some images and a `ConvGeometry`. Out: their im2col matrix, transposed, in which the images of the batch run fastest:
-a tap then reads long runs of memory, however small an image is.
+In: some images and a `ConvGeometry`. Out: their im2col matrix, transposed, in which the images of the batch run
+fastest: a tap then reads long runs of memory, however small an image is.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ forward pass, what it keeps for backward (a frozen dataclass) and its VJPs stand
 """
 
 from refgrad.functional.activations import gelu, log_softmax, relu, sigmoid, softmax, tanh
+from refgrad.functional.batch_normalization import batch_norm
+from refgrad.functional.layer_normalization import layer_norm
 from refgrad.functional.layers import conv2d, flatten, linear
 from refgrad.functional.losses import cross_entropy, mse_loss
-from refgrad.functional.normalization import batch_norm, layer_norm
 from refgrad.functional.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
 from refgrad.functional.regularization import dropout
 

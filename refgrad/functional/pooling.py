@@ -47,11 +47,14 @@ def _max_forward(
     output = np.full(shape, -np.inf, dtype=x.dtype)
     taps = np.empty(shape, dtype=np.min_scalar_type(rows.taps * columns.taps - 1))
     taps[...] = first_row[:, np.newaxis] * columns.taps + first_column  # where all is -inf, the first pixel counts
+    has_nan = np.isnan(np.max(x))
     for i in range(rows.taps):
         for j in range(columns.taps):
-            inside = rows.reads(i)[:, np.newaxis] & columns.reads(j)
             candidate = _gather(_gather(x, rows.pixel(i), -2), columns.pixel(j), -1)
-            better = ((candidate > output) | np.isnan(candidate)) & inside
+            better = candidate > output
+            if has_nan:
+                better |= np.isnan(candidate)
+            better &= rows.reads(i)[:, np.newaxis] & columns.reads(j)
             np.copyto(output, candidate, where=better)
             np.copyto(taps, taps.dtype.type(i * columns.taps + j), where=better)
     saved = MaxPoolSaved(keeper.keep(taps, own=True), geometry, x.shape) if "x" in keeper.needs else None

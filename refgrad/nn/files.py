@@ -85,15 +85,20 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
     """
     source = _npz_path(path)
     try:
-        with np.load(source, allow_pickle=False) as archive:
-            names = list(archive.files)
-            return {name: archive[name] for name in names}
+        with zipfile.ZipFile(source) as archive:
+            return {name.removesuffix(".npy"): _read(archive, name) for name in archive.namelist()}
     except OSError as error:
         raise ValueError(f"path must be an .npz file that can be read, got {source}: {error.strerror}") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"path must be an undamaged .npz file of plain arrays, without pickled objects, got {source}: {error}"
         ) from error
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> Array:
+    with archive.open(name) as entry:
+        array: Array = np.lib.format.read_array(entry, allow_pickle=False)
+    return array
 
 
 def _npz_path(path: str | os.PathLike[str]) -> Path:

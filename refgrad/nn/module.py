@@ -18,7 +18,7 @@ from refgrad.arguments import Array, float_array, shape_text
 from refgrad.nn.files import load_arrays, save_arrays
 from refgrad.tape import Operand, Tape, Tensor
 
-__all__ = ["Module", "Sequential"]
+__all__ = ["Module"]
 
 REGISTERS = ("_parameters", "_buffers", "_children")
 
@@ -79,6 +79,8 @@ class Module(ABC):
     @overload
     def apply(self, parameters: Mapping[str, Tensor], x: Operand, *, update_state: bool = True) -> Tensor: ...
     @overload
+    def apply(self, parameters: Mapping[str, Operand], x: Tensor, *, update_state: bool = True) -> Tensor: ...
+    @overload
     def apply(self, parameters: Mapping[str, Operand], x: Operand, *, update_state: bool = True) -> Operand: ...
     def apply(self, parameters: Mapping[str, Operand], x: Operand, *, update_state: bool = True) -> Operand:
         """Run the module with the given parameters in place of its own.
@@ -100,6 +102,8 @@ class Module(ABC):
 
         Raises
         ------
+        TypeError
+            Where a parameter is neither array nor Tensor.
         ValueError
             Where names or shapes differ from those of the module.
 
@@ -113,6 +117,9 @@ class Module(ABC):
         own = self.parameters()
         _check_names("parameters", own, parameters)
         for name, array in own.items():
+            if not isinstance(parameters[name], (np.ndarray, Tensor)):
+                came = type(parameters[name]).__name__
+                raise TypeError(f"parameters[{name!r}] must be an array or a Tensor, got {came}")
             if parameters[name].shape != array.shape:
                 raise ValueError(
                     f"parameters[{name!r}] must have shape {shape_text(array.shape)}, "
@@ -121,11 +128,34 @@ class Module(ABC):
         return self._bound(parameters, "", None if update_state else {}).forward(x)
 
     def watch(self, tape: Tape) -> dict[str, Tensor]:
-        """Return a tensor on the tape for every parameter, by name; `apply` takes them."""
+        """Return a tensor on the tape for every parameter, by name; `apply` takes them.
+
+        Parameters
+        ----------
+        tape : Tape
+            Open; it copies the parameters.
+
+        Returns
+        -------
+        dict of str to Tensor
+            With the names of `parameters()`, which `print(tape)` shows.
+
+        Raises
+        ------
+        RuntimeError
+            Where the tape is closed or consumed.
+        """
         return {name: tape.watch(array, name) for name, array in self.parameters().items()}
 
     def register_parameter(self, name: str, array: Array) -> None:
         """Make a copy of a float array a parameter: it becomes an attribute, and is trained.
+
+        Parameters
+        ----------
+        name : str
+            A word without dots, that is not taken.
+        array : array
+            float32 or float64, not empty.
 
         Raises
         ------
@@ -140,6 +170,13 @@ class Module(ABC):
 
         `forward` changes it in place; whatever else it assigns is forgotten after `apply`.
 
+        Parameters
+        ----------
+        name : str
+            A word without dots, that is not taken.
+        array : array
+            Of any dtype.
+
         Raises
         ------
         TypeError, ValueError
@@ -152,6 +189,13 @@ class Module(ABC):
 
     def add_module(self, name: str, module: Module) -> None:
         """Make a module part of this one; assigning it to an attribute does the same.
+
+        Parameters
+        ----------
+        name : str
+            A word without dots, that is not taken.
+        module : Module
+            What becomes part of this one.
 
         Raises
         ------
@@ -207,7 +251,20 @@ class Module(ABC):
         }
 
     def train(self, mode: bool = True) -> Module:
-        """Switch to training, or with False to evaluation, here and below; return this module."""
+        """Switch to training, or with False to evaluation, here and below; return this module.
+
+        Parameters
+        ----------
+        mode : bool
+            Which of the two.
+
+        Raises
+        ------
+        TypeError
+            Where it is no bool.
+        """
+        if not isinstance(mode, bool):
+            raise TypeError(f"mode must be True or False, got {mode!r}")
         for _, module in self.named_modules():
             module.training = mode
         return self
@@ -252,7 +309,12 @@ class Module(ABC):
             array[...] = state[name]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `state_dict()` to an .npz file.
+        """Write `state_dict()` to an .npz file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz``; its folder exists.
 
         Raises
         ------
@@ -263,6 +325,11 @@ class Module(ABC):
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read what `save` wrote; nothing in the file is ever run.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz``.
 
         Raises
         ------
@@ -346,49 +413,6 @@ class Module(ABC):
     def describe(self) -> str:
         """Return what stands between the parentheses of the module's repr."""
         return ""
-
-
-class Sequential(Module):
-    """Modules one after another, named ``"0"``, ``"1"``, ...
-
-    Parameters
-    ----------
-    *modules : Module
-        What is called first comes first.
-
-    Raises
-    ------
-    TypeError
-        Where one of them is no Module.
-
-    Examples
-    --------
-    >>> from refgrad.nn import Flatten, ReLU
-    >>> Sequential(ReLU(), Flatten())(np.full((2, 1, 2), -1.0))
-    array([[0., 0.],
-           [0., 0.]])
-    """
-
-    def __init__(self, *modules: Module) -> None:
-        super().__init__()
-        for position, module in enumerate(modules):
-            self.add_module(str(position), module)
-
-    def forward(self, x: Operand) -> Operand:
-        """Hand the output of each module to the next."""
-        for module in self._children.values():
-            x = module(x)
-        return x
-
-    def __len__(self) -> int:
-        return len(self._children)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._children.values())
-
-    def __getitem__(self, position: int) -> Module:
-        modules: list[Module] = list(self._children.values())
-        return modules[position]
 
 
 def _check_names(label: str, own: Mapping[str, Array], given: Mapping[str, object]) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from refgrad import functional
 from refgrad.arguments import Array, positive_integer
-from refgrad.functional.normalization import checked_shape
+from refgrad.functional.layer_normalization import checked_shape
 from refgrad.functional.operands import number_in
 from refgrad.nn.initialization import float_dtype
 from refgrad.nn.module import Module

@@ -146,7 +146,7 @@ def _tensordot_rule(a: Any, b: Any, axes: Any = 2) -> Operand:
 def _dot_rule(a: Any, b: Any) -> Any:
     first, second = _array("np.dot", a), _array("np.dot", b)
     if first.ndim == 0 or second.ndim == 0:
-        return np.multiply(first, second)
+        return tensordot(first, second, axes=((), ()))
     axes = ((first.ndim - 1,), (max(second.ndim - 2, 0),))
     _check_length("np.dot", first, second, axes)
     return tensordot(first, second, axes=axes)
@@ -156,7 +156,7 @@ def _dot_rule(a: Any, b: Any) -> Any:
 def _inner_rule(a: Any, b: Any) -> Any:
     first, second = _array("np.inner", a), _array("np.inner", b)
     if first.ndim == 0 or second.ndim == 0:
-        return np.multiply(first, second)
+        return tensordot(first, second, axes=((), ()))
     axes = ((first.ndim - 1,), (second.ndim - 1,))
     _check_length("np.inner", first, second, axes)
     return tensordot(first, second, axes=axes)

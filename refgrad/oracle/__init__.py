@@ -1,9 +1,9 @@
 """The oracle: judges somebody else's implementation of a convolution that keeps its input compressed.
 
-In: an `Implementation`, a function of NumPy arrays, by name or as it is. Out: a `Report`: what is right, to how many digits,
-what is wrong, on which smallest input, and what was probably done instead. Read in this order: protocol (what a target is)
--> cases, catalogue (what it is tried on) -> answers (one call) -> reference, tolerance, verdicts -> judge (one case) ->
-mistakes, diagnosis, shrink (why it failed) -> run, report (all cases).
+In: an `Implementation`, a function of NumPy arrays, by name or as it is. Out: a `Report`: what is right, to how many
+digits, what is wrong, on which smallest input, and what was probably done instead. Read in this order: protocol (what
+a target is) -> cases, catalogue (what it is tried on) -> answers (one call) -> reference, tolerance, verdicts ->
+judge (one case) -> mistakes, diagnosis, shrink (why it failed) -> run, report (all cases).
 
 Examples
 --------

@@ -1,7 +1,7 @@
 """One call of a target, and what came back, read with suspicion.
 
-In: an implementation and a `Case`. Out: an `Answer`: the results that can be judged, as float64 copies, and for each row
-of the report what was already wrong with what was returned. A target's exception ends up here, never in the caller.
+In: an implementation and a `Case`. Out: an `Answer`: the results that can be judged, as float64 copies, and for each
+row of the report what was already wrong with what was returned. A target's exception ends up here, never in the caller.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Answer:
     ----------
     arrays : dict
         Key -> float64 copy, for ``output``, ``grad_input``, ``grad_bias``, ``grad_weight``, ``core`` and
-        ``reconstruction``: those that came as arrays of the right dtype. One that is named in `problems` for its shape is here too.
+        ``reconstruction``: those that came as arrays of the right dtype. One that is named in `problems` for its
+        shape is here too.
     factors : tuple of four arrays, optional
         Float64 copies.
     ranks : tuple of int, optional
@@ -119,7 +120,7 @@ def call(implementation: Implementation, case: Case) -> Answer:
         except NotImplementedError as error:
             answer.unclaimed = str(error) or "NotImplementedError"
             return answer
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a target raises is a verdict on it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - what a target raises is a verdict on it
             answer.traceback = _own_traceback(error)
             kind = f"call raised {type(error).__name__}"
             answer.problems.append(Problem("call", kind, f"the call raised {type(error).__name__}: {error}"))

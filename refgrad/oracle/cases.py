@@ -77,6 +77,13 @@ class Case:
     effect : str
         What is wrong with an implementation that fails here.
 
+    Attributes
+    ----------
+    geometry : ConvGeometry
+        The attributes and the kernel's size.
+    output_shape : tuple of int
+        (B, O, H', W').
+
     Raises
     ------
     ValueError, TypeError
@@ -103,6 +110,7 @@ class Case:
     layout: str = "C"
     effect: str = ""
     geometry: ConvGeometry = field(init=False)
+    output_shape: tuple[int, int, int, int] = field(init=False)
 
     def __post_init__(self) -> None:
         floats_of_one_dtype(x=self.x, weight=self.weight, bias=self.bias, grad_output=self.grad_output)
@@ -111,6 +119,7 @@ class Case:
         kernel = (self.weight.shape[2], self.weight.shape[3])
         geometry = ConvGeometry(kernel, self.stride, self.padding, self.dilation, self.groups)
         object.__setattr__(self, "geometry", geometry)
+        object.__setattr__(self, "output_shape", geometry.output_shape(self.x.shape, self.weight.shape))
         if self.bias.shape != self.weight.shape[:1]:
             raise ValueError(f"bias must have shape {self.weight.shape[:1]}, got {self.bias.shape}")
         if self.grad_output.shape != self.output_shape:
@@ -124,11 +133,6 @@ class Case:
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
         return self.x.dtype
-
-    @property
-    def output_shape(self) -> tuple[int, int, int, int]:
-        """(B, O, H', W')."""
-        return self.geometry.output_shape(self.x.shape, self.weight.shape)
 
     @property
     def attributes(self) -> Attributes:
@@ -166,8 +170,8 @@ def with_layout(array: Array, layout: str) -> Array:
     array : array
         Any.
     layout : str
-        "C", "Fortran", "strided" (every second place of a larger buffer), "reversed" (negative strides), "transposed" (the
-        axes lie in memory backwards, as a view) or "read-only".
+        "C", "Fortran", "strided" (every second place of a larger buffer), "reversed" (negative strides), "transposed"
+        (the axes lie in memory backwards, as a view) or "read-only".
 
     Examples
     --------
@@ -206,13 +210,18 @@ def random_tensor(generator: np.random.Generator, shape: tuple[int, ...], spectr
     shape : tuple of int
         Of the tensor.
     spectrum : str
-        "normal", "relu" (the mean of such takes most of the energy), "integers", "flat" (signs), "steep" (rank-1 terms that
-        fall by 64), "rank 1", "repeated" (samples that come twice), "dead slice", or "zero".
+        "normal", "relu" (the mean of such takes most of the energy), "integers", "signs", "tied" (as many equal singular
+        values as the shortest axis is long), "steep" (rank-1 terms
+        that fall by 64), "rank 1", "repeated" (samples that come twice), "dead slice", or "zero".
     """
     if spectrum == "zero":
         return np.zeros(shape)
-    if spectrum == "flat":
+    if spectrum == "signs":
         return generator.choice([-1.0, 1.0], shape)
+    if spectrum == "tied":
+        result = np.zeros(shape)
+        result[tuple(generator.permutation(length)[: min(shape)] for length in shape)] = 1.0
+        return result
     if spectrum == "integers":
         return generator.integers(-3, 4, shape).astype(np.float64)
     if spectrum in ("steep", "rank 1"):
@@ -235,7 +244,20 @@ def random_tensor(generator: np.random.Generator, shape: tuple[int, ...], spectr
     return result
 
 
-SPECTRA = ("normal", "normal", "relu", "relu", "integers", "flat", "steep", "rank 1", "repeated", "dead slice", "zero")
+SPECTRA = (
+    "normal",
+    "normal",
+    "relu",
+    "relu",
+    "integers",
+    "signs",
+    "tied",
+    "steep",
+    "rank 1",
+    "repeated",
+    "dead slice",
+    "zero",
+)
 EXPLAINED = (Fraction(1), Fraction(1, 2), Fraction(4, 5), Fraction(9, 10), Fraction(99, 100), Fraction(1, 10**9))
 
 

@@ -137,9 +137,13 @@ def _geometries() -> Iterator[Case]:
     yield _case("padding of more than half a kernel", "crops the padding", kernel=(3, 3), padding=((2, 2), (3, 3)))
     yield _case("padding larger than the kernel", "crops the padding", kernel=(2, 2), padding=((3, 1), (2, 4)))
     yield _case(
-        "leftover rows and columns", "gradients of what the stride never reaches are not 0", kernel=(2, 3), stride=(3, 4),
-        padding=none, shape=(2, 3, 7, 9),
-    )  # fmt: skip
+        "leftover rows and columns",
+        "gradients of what the stride never reaches are not 0",
+        kernel=(2, 3),
+        stride=(3, 4),
+        padding=none,
+        shape=(2, 3, 7, 9),
+    )
     yield _case(
         "stride larger than the kernel", "reads between the positions", kernel=(1, 2), stride=(3, 3), padding=none
     )
@@ -170,13 +174,22 @@ def _steps() -> Iterator[Case]:
             )
     for step in (2, 3):
         yield _case(
-            f"stride equals dilation, {step}", "takes the shortcut for stride 1 where stride equals dilation",
-            kernel=(2, 3), stride=(step, step), dilation=(step, step), shape=(2, 2, 9, 10),
-        )  # fmt: skip
+            f"stride equals dilation, {step}",
+            "takes the shortcut for stride 1 where stride equals dilation",
+            kernel=(2, 3),
+            stride=(step, step),
+            dilation=(step, step),
+            shape=(2, 2, 9, 10),
+        )
     yield _case(
-        "stride equals dilation, (2, 3)", "takes the shortcut for stride 1 where stride equals dilation", kernel=(3, 2),
-        stride=(2, 3), dilation=(2, 3), shape=(2, 2, 10, 9), dtype=np.float32,
-    )  # fmt: skip
+        "stride equals dilation, (2, 3)",
+        "takes the shortcut for stride 1 where stride equals dilation",
+        kernel=(3, 2),
+        stride=(2, 3),
+        dilation=(2, 3),
+        shape=(2, 2, 10, 9),
+        dtype=np.float32,
+    )
     yield _case(
         "stride equals dilation on the height only",
         "takes the shortcut for stride 1 where stride equals dilation",
@@ -209,9 +222,13 @@ def _channels() -> Iterator[Case]:
     yield _case("as many outputs as inputs", "swaps input and output channels", shape=(2, 3, 5, 5), out_channels=3)
     yield _case("more samples than numbers in one", "takes an unfolding for wide", shape=(9, 2, 2, 2), kernel=(2, 2))
     yield _case(
-        "long sums, float32", "accumulates in too short a dtype", shape=(8, 8, 12, 10), out_channels=8, kernel=(3, 3),
+        "long sums, float32",
+        "accumulates in too short a dtype",
+        shape=(8, 8, 12, 10),
+        out_channels=8,
+        kernel=(3, 3),
         dtype=np.float32,
-    )  # fmt: skip
+    )
     yield _case("long sums", "accumulates in float32", shape=(8, 8, 12, 10), out_channels=8, kernel=(3, 3))
 
 
@@ -225,9 +242,12 @@ def _spectra() -> Iterator[Case]:
         explained_variance=Fraction(3, 4),
     )
     yield _case(
-        "tie at the cut, float32", "decides a tie by a rounding error", x=tie, explained_variance=Fraction(3, 4),
+        "tie at the cut, float32",
+        "decides a tie by a rounding error",
+        x=tie,
+        explained_variance=Fraction(3, 4),
         dtype=np.float32,
-    )  # fmt: skip
+    )
     yield _case("tie at a decimal share", "takes 0.8 for more than 4/5", x=with_spectrum(2, 1, 0, 0))
     yield _case("flat spectrum", "needs a gap between singular values", x=tie, explained_variance=Fraction(3, 5))
     yield _case("tied pair within the kept", "compares singular vectors", x=with_spectrum(3, 3, 1, 0))
@@ -244,9 +264,11 @@ def _spectra() -> Iterator[Case]:
         explained_variance=Fraction(9, 10),
     )
     yield _case(
-        "steep spectrum", "loses small singular values", x=with_spectrum(4096, 64, 1, 1 / 64),
+        "steep spectrum",
+        "loses small singular values",
+        x=with_spectrum(4096, 64, 1, 1 / 64),
         explained_variance=1 - Fraction(1, 2**14),
-    )  # fmt: skip
+    )
     yield _case(
         "steep spectrum, float32",
         "loses small singular values",
@@ -335,9 +357,14 @@ def _layouts() -> Iterator[Case]:
     for layout in LAYOUTS[1:]:
         yield _case(f"{layout} layout", "takes memory for C-contiguous, or writes into its input", layout=layout)
         yield _case(
-            f"{layout} layout, groups, float32", "takes memory for C-contiguous, or writes into its input", layout=layout,
-            shape=(2, 4, 5, 6), groups=2, stride=(1, 2), dtype=np.float32,
-        )  # fmt: skip
+            f"{layout} layout, groups, float32",
+            "takes memory for C-contiguous, or writes into its input",
+            layout=layout,
+            shape=(2, 4, 5, 6),
+            groups=2,
+            stride=(1, 2),
+            dtype=np.float32,
+        )
 
 
 def _one_pixel() -> Array:

@@ -1,8 +1,8 @@
 """The judge: one case, one answer, one verdict in every row.
 
 In: an implementation and a `Case`. Out: a `Judgement`. What is compared is only what is well defined (ranks in their
-admissible interval, subspaces, tensors, gradients at the target's own A~), never singular vectors; how far two right answers
-may lie apart comes from `tolerance`.
+admissible interval, subspaces, tensors, gradients at the target's own A~), never singular vectors; how far two right
+answers may lie apart comes from `tolerance`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from refgrad.oracle.protocol import KEYS, ROWS, Implementation
 from refgrad.oracle.reference import Mode, Reference, norm, tucker_product
 from refgrad.oracle.verdicts import Outcome, Verdict, compare, compare_norm, failed, inconclusive, not_provided, passed
 
-__all__ = ["Judgement", "judge", "subspace_verdict"]
+__all__ = ["Judgement", "judge", "orthonormal_verdict", "subspace_verdict"]
 
 COMBINATIONS = 64
 """How many admissible combinations of ranks are tried for a target that does not say which it took."""
@@ -175,7 +175,7 @@ def _factors(reference: Reference, answer: Answer) -> Verdict:
         return not_provided("factors", "core came without factors")
     verdicts = []
     for mode, (factor, unfolding) in enumerate(zip(answer.factors, reference.modes, strict=True)):
-        verdicts.append(_orthonormal(mode, factor, reference))
+        verdicts.append(orthonormal_verdict(mode, factor, reference.case.dtype))
         verdicts.append(subspace_verdict(mode, factor, unfolding, reference.case.dtype))
     if "core" in answer.arrays:
         verdicts.append(_core(reference, answer.arrays["core"], answer.factors))
@@ -187,9 +187,10 @@ def _factors(reference: Reference, answer: Answer) -> Verdict:
     return passed("factors", message, ratio=ratio, digits=verdicts[-1].digits)
 
 
-def _orthonormal(mode: int, factor: Array, reference: Reference) -> Verdict:
+def orthonormal_verdict(mode: int, factor: Array, dtype: np.dtype[np.generic]) -> Verdict:
+    """Judge whether a factor has orthonormal columns; the mode is for the message, the dtype what the target uses."""
     error = float(np.linalg.norm(factor.T @ factor - np.eye(factor.shape[1])))
-    allowed = tolerance.orthonormality_bound(factor.shape[0], reference.case.dtype)
+    allowed = tolerance.orthonormality_bound(factor.shape[0], dtype)
     return _scalar("orthonormal", f"factors[{mode}] must have orthonormal columns: |U^T U - I|", error, allowed)
 
 
@@ -285,7 +286,7 @@ def _within_theorem_12(
     allowed = amplification * reference.truncation_error(ranks) + rounding
     if error <= allowed:
         return None
-    message = f"{row} is {error:.3e} away from the uncompressed one, but at ranks {ranks} it can be {allowed:.3e} (THEORY T12)"
+    message = f"{row} is {error:.3e} away from the uncompressed one; at ranks {ranks} T12 allows {allowed:.3e}"
     return Verdict(row, Outcome.FAILED, "T12", message, _ratio(error, allowed), error=error, allowed=allowed)
 
 
@@ -302,8 +303,8 @@ def _without_factors(
     """Judge what depends on A~ for a target that does not show its A~: against every admissible one.
 
     Two right A~ of the same ranks differ by as much as the gap between the singular values lets them (Davis and Kahan),
-    and what depends on them by `amplification` times that. The majorant | |S| x_j |U_j| | is at most |A| sqrt(prod K_j);
-    `rounding_amplification` is | |G| | sqrt(m), by which it comes through to dW.
+    and what depends on them by `amplification` times that. The majorant | |S| x_j |U_j| | is at most |A| sqrt(prod
+    K_j); `rounding_amplification` is | |G| | sqrt(m), by which it comes through to dW.
     """
     if answer.ranks is not None:
         choices: Iterable[tuple[int, ...]] = iter([answer.ranks])
@@ -334,7 +335,7 @@ def _without_factors(
     if undecided:
         return inconclusive(
             row,
-            "without the target's factors, right answers differ too much here to tell right from wrong (Davis and Kahan)",
+            "without the target's factors right and wrong cannot be told apart here: right answers differ too much",
         )
     assert best is not None
     return best

@@ -94,6 +94,7 @@ class Reference:
         )
         largest = float(np.max(np.abs(self.x)))
         self.exponent = math.frexp(largest)[1] if largest > 0.0 else 0
+        self._compressed: dict[tuple[int, ...], tuple[Array, tuple[Array, ...]]] = {}
 
     @property
     def positions(self) -> int:
@@ -227,8 +228,10 @@ class Reference:
 
     def compressed(self, ranks: tuple[int, ...]) -> tuple[Array, tuple[Array, ...]]:
         """Return core and factors of the HOSVD of the given ranks (THEORY D3)."""
-        tucker = hosvd(self.x, ranks=ranks)
-        return tucker.core, tucker.factors
+        if ranks not in self._compressed:
+            tucker = hosvd(self.x, ranks=ranks)
+            self._compressed[ranks] = (tucker.core, tucker.factors)
+        return self._compressed[ranks]
 
     @property
     def _size(self) -> tuple[int, int]:

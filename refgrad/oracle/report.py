@@ -2,19 +2,21 @@
 
 In: verdicts, gathered by `run`. Out: a `Report`: `print` to a rich console, `to_json`, an exit code.
 
-The JSON document, schema "refgrad-check/1", is one object. Numbers that JSON cannot hold are the strings "inf" and "nan".
+The JSON document, schema "refgrad-check/1", is one object. Numbers that JSON cannot hold are the strings "inf" and
+"nan".
 
 - ``schema``, ``refgrad``: the schema's name and refgrad's version.
 - ``target``, ``seed``: what was judged, and what the generated cases follow from.
-- ``status``: "passed", "failed", "interrupted", or "not run" where the target could not be loaded (``error`` says why; then
-  there are no more keys than these).
+- ``status``: "passed", "failed", "interrupted", or "not run" where the target could not be loaded (``error`` says why;
+  then there are no more keys than these).
 - ``cases``: {"catalogue", "generated", "asked_for"}: how many were judged, and how many were asked for.
 - ``rows``: a list of {"row", "passed", "failed", "inconclusive", "not_provided", "worst_measured_over_allowed",
-  "digits": {"float64", "float32"}}; digits are null, or {"fewest", "median"}: how many decimal digits a PASS guarantees.
-- ``failures``: a list of {"row", "kind", "message", "failed", "judged", "cases", "found_in", "shrunk", "input": {"description",
-  "x", "weight", "bias", "grad_output" (shapes), "dtype", "stride", "padding", "dilation", "groups", "explained_variance", "layout"},
-  "index", "value", "expected", "error", "allowed", "measured_over_allowed", "cause": null or {"name", "sentence",
-  "explained", "looked_at", "contradicted", "passing"}, "traceback", "warning", "snippet"}.
+  "digits": {"float64", "float32"}}; digits are null, or {"fewest", "median"}: how many decimals a PASS guarantees.
+- ``failures``: a list of {"row", "kind", "message", "failed", "judged", "cases", "found_in", "shrunk", "input",
+  "index", "value", "expected", "error", "allowed", "measured_over_allowed", "cause", "traceback", "warning",
+  "snippet"}. ``input`` is {"description", "x", "weight", "bias", "grad_output" (shapes), "dtype", "stride",
+  "padding", "dilation", "groups", "layout", "explained_variance"}; ``cause`` is null or {"name", "sentence",
+  "explained", "looked_at", "contradicted", "passing"}.
 - ``not_claimed``: a list of {"reason", "cases"}: what the target refused with NotImplementedError.
 - ``error``: null, or why the target could not be run or judged.
 """
@@ -276,8 +278,8 @@ class Report:
         return f"PASSED: everything that it returned is right, on {what}{also}"
 
     def _table(self) -> Table:
-        from rich import box  # noqa: PLC0415 - only a terminal needs it
-        from rich.table import Table  # noqa: PLC0415
+        from rich import box
+        from rich.table import Table
 
         table = Table(
             title=self.target or None, box=box.SIMPLE_HEAD, padding=0, title_justify="left", title_style="bold"
@@ -332,14 +334,14 @@ def _ratio(ratio: float | None) -> str:
 
 
 def _print_failure(console: Console, failure: Failure, number: int) -> None:
-    from rich.rule import Rule  # noqa: PLC0415
+    from rich.rule import Rule
 
     verdict = failure.verdict
     console.print()
     console.print(Rule(f"failure {number}: {LABELS[failure.row]}, {failure.kind}", align="left", style="red"))
 
     def say(label: str, text: str, style: str = "") -> None:
-        from rich.text import Text  # noqa: PLC0415
+        from rich.text import Text
 
         console.print(Text.assemble((f"{label:<16}", "dim"), (text, style)), soft_wrap=True)
 
@@ -349,8 +351,8 @@ def _print_failure(console: Console, failure: Failure, number: int) -> None:
     elif failure.verdict.value is not None:
         say("likely cause", "no mistake in the library gives these values")
     if verdict.error is not None and verdict.allowed is not None:
-        text = f"error {verdict.error:.3e}, allowed {verdict.allowed:.3e}"
-        say("measured", text + (f": {verdict.ratio:.3g} times" if verdict.ratio is not None else ""))
+        times = f"{verdict.ratio:.3g} times what is allowed" if verdict.allowed else "nothing is allowed"
+        say("measured", f"error {verdict.error:.3e}, allowed {verdict.allowed:.3e}: {times}")
     say("smallest input", failure.case.describe())
     say("found in", failure.found + (f" ({failure.case.effect})" if failure.case.effect else ""))
     rest = failure.failed - len(failure.names)

@@ -66,6 +66,7 @@ class Check:
         self.judgements: list[Judgement] = []
         self.finished = False
         self._failures: dict[tuple[str, str], Failure] = {}
+        self._causes: dict[str, Cause | None] = {}
 
     def __iter__(self) -> Iterator[Step]:
         total = len(self.catalogue) + self.generated
@@ -105,7 +106,7 @@ class Check:
         )
 
     def _verdicts(self) -> list[dict[str, Verdict]]:
-        """Return every case's verdicts; what a target returned for other cases and not for this one is a failure here."""
+        """Return every case's verdicts; a key that came for other cases and not for this one is a failure here."""
         claimed = {key for judgement in self.judgements for key in judgement.answer.provided}
         result = []
         for judgement in self.judgements:
@@ -126,8 +127,7 @@ class Check:
     def _failure(self, row: str, kind: str, *, smallest: bool) -> Failure:
         pairs = list(zip(self.judgements, self._verdicts(), strict=True))
         failing = [judgement for judgement, v in pairs if v[row].failed and v[row].kind == kind]
-        passing = [judgement for judgement, v in pairs if v[row].outcome is Outcome.PASSED]
-        cause = diagnose("factors" if kind == "T12" else row, failing, passing) if row != "call" else None
+        cause = self._cause(row, kind, failing)
         explained = [judgement for judgement in failing if cause is None or explains(cause.mistake, judgement)]
         named = [each for each in explained or failing if not each.case.name.startswith(GENERATED)]
         judgement = named[0] if named else min(explained or failing, key=lambda each: complexity(each.case))
@@ -151,6 +151,20 @@ class Check:
             cause=cause,
             target=self.target,
         )
+
+    def _cause(self, row: str, kind: str, failing: list[Judgement]) -> Cause | None:
+        """Name the mistake: the one that explains the whole row where it explains this kind of failure as well."""
+        if kind == "T12":  # dW is right at the target's A~, so that it is A~ that is wrong
+            row = "factors"
+        pairs = list(zip(self.judgements, self._verdicts(), strict=True))
+        right = [judgement for judgement, verdicts in pairs if verdicts[row].outcome is Outcome.PASSED]
+        if row not in self._causes:
+            wrong = [judgement for judgement, verdicts in pairs if verdicts[row].failed]
+            self._causes[row] = diagnose(row, wrong, right)
+        cause = self._causes[row]
+        if cause is not None and any(explains(cause.mistake, judgement) for judgement in failing):
+            return cause
+        return diagnose(row, failing, right)
 
     def _smallest(self, judgement: Judgement, verdict: Verdict, cause: Cause | None) -> Judgement:
         """Return the judgement of the smallest input that fails in the same row and kind, and from the same cause.

@@ -1,8 +1,8 @@
 """The smallest input that fails: an own, deterministic descent over shapes, geometry and values.
 
 In: a failing `Case` and a test whether a case still fails in the same way. Out: a case that does, from which no single
-step leads further down. Steps are tried from the boldest to the finest; each makes the case simpler in a fixed order, so the
-descent ends.
+step leads further down. Steps are tried from the boldest to the finest; each makes the case simpler in a fixed order,
+so the descent ends.
 """
 
 from __future__ import annotations
@@ -50,20 +50,24 @@ def shrink(case: Case, still_fails: Callable[[Case], bool], *, evaluations: int 
     --------
     >>> from refgrad.oracle.catalogue import catalogue
     >>> small = shrink(catalogue()[0], lambda case: case.x.shape[1] >= 2)
-    >>> small.x.shape, small.weight.shape, small.x.min(), small.x.max()
-    ((1, 2, 1, 1), (1, 2, 1, 1), 0.0, 0.0)
+    >>> small.x.shape, small.weight.shape, small.x.ravel().tolist()
+    ((1, 2, 1, 1), (1, 2, 1, 1), [0.0, 0.0])
     """
-    left = evaluations
-    improved = True
-    while improved and left > 0:
-        improved = False
-        for candidate in simpler(case):
+    first, left = 0, evaluations
+    while left > 0:
+        for number, candidate in enumerate(simpler(case)):
+            if number < first:
+                continue  # steps of these kinds led nowhere a moment ago; they are tried again before giving up
             if left == 0:
-                break
+                return case
             left -= 1
             if still_fails(candidate):
-                case, improved = candidate, True
+                case, first = candidate, number
                 break
+        else:
+            if first == 0:
+                return case
+            first = 0
     return case
 
 
@@ -132,10 +136,11 @@ class _Shape:
 
 
 def _candidates(case: Case) -> Iterator[Case]:
-    for shape in _shapes(_Shape.of(case)):
-        candidate = _reshaped(case, shape)
-        if candidate is not None:
-            yield candidate
+    for from_end in (False, True):
+        for shape in _shapes(_Shape.of(case)):
+            candidate = _reshaped(case, shape, from_end=from_end)
+            if candidate is not None:
+                yield candidate
     if case.layout != "C":
         yield replace_case(case, layout="C")
     yield from _with_simpler_values(case)
@@ -152,9 +157,10 @@ def _fewer(number: int, lowest: int = 1) -> list[int]:
 
 
 def _shapes(shape: _Shape) -> Iterator[_Shape]:
-    for name in ("batch", "groups", "channels", "out_channels"):
-        for number in _fewer(getattr(shape, name)):
-            yield replace(shape, **{name: number})
+    yield from (replace(shape, batch=number) for number in _fewer(shape.batch))
+    yield from (replace(shape, groups=number) for number in _fewer(shape.groups))
+    yield from (replace(shape, channels=number) for number in _fewer(shape.channels))
+    yield from (replace(shape, out_channels=number) for number in _fewer(shape.out_channels))
     for axis in (0, 1):
         for number in _fewer(shape.size[axis]):
             yield replace(shape, size=_put(shape.size, axis, number))
@@ -170,8 +176,9 @@ def _shapes(shape: _Shape) -> Iterator[_Shape]:
             yield from _with_and_without_room(shape, both)
         for number in _fewer(shape.dilation[axis]):
             yield from _with_and_without_room(shape, replace(shape, dilation=_put(shape.dilation, axis, number)))
-            pads = tuple((max(0, pair[0] - 1), max(0, pair[1] - 1)) for pair in shape.padding)
-            both = replace(shape, dilation=_put(shape.dilation, axis, number), padding=(pads[0], pads[1]))
+            (top, bottom), (left, right) = shape.padding
+            less = ((max(0, top - 1), max(0, bottom - 1)), (max(0, left - 1), max(0, right - 1)))
+            both = replace(shape, dilation=_put(shape.dilation, axis, number), padding=less)
             yield from _with_and_without_room(shape, both)
     for axis in (0, 1):
         for side in (0, 1):
@@ -186,35 +193,53 @@ def _put(pair: tuple[int, int], axis: int, number: int) -> tuple[int, int]:
 
 
 def _with_and_without_room(old: _Shape, new: _Shape) -> Iterator[_Shape]:
-    """Yield a shape with the input cut down to what as many output positions as before need, and as it is."""
-    size = []
+    """Yield a shape cut down to what as many output positions as before need, and as it is.
+
+    The input is cut first, then the pads: those after it and then those before, and the other way round.
+    """
+    needed = []
     for axis in (0, 1):
         span = old.dilation[axis] * (old.kernel[axis] - 1) + 1
         positions = (old.size[axis] + sum(old.padding[axis]) - span) // old.stride[axis] + 1
-        needed = (positions - 1) * new.stride[axis] + new.dilation[axis] * (new.kernel[axis] - 1) + 1
-        size.append(min(old.size[axis], max(1, needed - sum(new.padding[axis]))))
-    if (size[0], size[1]) != new.size:
-        yield replace(new, size=(size[0], size[1]))
+        needed.append((positions - 1) * new.stride[axis] + new.dilation[axis] * (new.kernel[axis] - 1) + 1)
+    for side in (1, 0):
+        height, vertical = _cut(new.size[0], new.padding[0], needed[0], side)
+        width, horizontal = _cut(new.size[1], new.padding[1], needed[1], side)
+        cut = replace(new, size=(height, width), padding=(vertical, horizontal))
+        if cut != new:
+            yield cut
     yield new
 
 
-def _reshaped(case: Case, shape: _Shape) -> Case | None:
-    """Cut, or where it has to grow repeat, the arrays of a case; None where the kernel does not fit."""
-    geometry = ConvGeometry(shape.kernel, shape.stride, shape.padding, shape.dilation, shape.groups)
-    x_shape = (shape.batch, shape.groups * shape.channels, *shape.size)
-    weight_shape = (shape.groups * shape.out_channels, shape.channels, *shape.kernel)
+def _cut(size: int, pads: tuple[int, int], needed: int, side: int) -> tuple[int, tuple[int, int]]:
+    """Cut an axis and its pads to a length, the pad of the given side first."""
+    size = min(size, max(1, needed - sum(pads)))
+    for each in (side, 1 - side):
+        pads = _put(pads, each, max(0, pads[each] - max(0, size + sum(pads) - needed)))
+    return size, pads
+
+
+def _reshaped(case: Case, shape: _Shape, *, from_end: bool) -> Case | None:
+    """Cut, or where it has to grow repeat, the arrays of a case; None where the kernel does not fit.
+
+    What stays are the first entries along each axis, or the last ones.
+    """
     for n, pads, d, k in zip(shape.size, shape.padding, shape.dilation, shape.kernel, strict=True):
         if n + sum(pads) < d * (k - 1) + 1:
             return None
+    geometry = ConvGeometry(shape.kernel, shape.stride, shape.padding, shape.dilation, shape.groups)
+    x_shape = (shape.batch, shape.groups * shape.channels, *shape.size)
+    weight_shape = (shape.groups * shape.out_channels, shape.channels, *shape.kernel)
     old = _Shape.of(case)
-    inputs = _kept(old.groups, old.channels, shape.groups, shape.channels)
-    outputs = _kept(old.groups, old.out_channels, shape.groups, shape.out_channels)
+    inputs = _kept(old.groups, old.channels, shape.groups, shape.channels, from_end)
+    outputs = _kept(old.groups, old.out_channels, shape.groups, shape.out_channels, from_end)
+    output_shape = geometry.output_shape(x_shape, weight_shape)
     return replace_case(
         case,
-        x=_fitted(case.x[:, inputs], x_shape),
-        weight=_fitted(case.weight[outputs], weight_shape),
+        x=_fitted(case.x[:, inputs], x_shape, from_end),
+        weight=_fitted(case.weight[outputs], weight_shape, from_end),
         bias=case.bias[outputs],
-        grad_output=_fitted(case.grad_output[:, outputs], geometry.output_shape(x_shape, weight_shape)),
+        grad_output=_fitted(case.grad_output[:, outputs], output_shape, from_end),
         stride=shape.stride,
         padding=shape.padding,
         dilation=shape.dilation,
@@ -222,14 +247,17 @@ def _reshaped(case: Case, shape: _Shape) -> Case | None:
     )
 
 
-def _kept(old_groups: int, old_each: int, groups: int, each: int) -> Array:
-    """Return which channels stay: the first `each` of the first `groups` groups."""
-    return (np.arange(old_groups * old_each).reshape(old_groups, old_each))[:groups, :each].ravel()
+def _kept(old_groups: int, old_each: int, groups: int, each: int, from_end: bool) -> Array:
+    """Return which channels stay: the first (or last) `each` of the first (or last) `groups` groups."""
+    channels = np.arange(old_groups * old_each).reshape(old_groups, old_each)
+    return (channels[-groups:, -each:] if from_end else channels[:groups, :each]).ravel()
 
 
-def _fitted(array: Array, shape: tuple[int, ...]) -> Array:
+def _fitted(array: Array, shape: tuple[int, ...], from_end: bool) -> Array:
     for axis, length in enumerate(shape):
-        array = np.take(array, np.arange(length) % array.shape[axis], axis=axis)
+        old = array.shape[axis]
+        offset = old - length if from_end and length < old else 0
+        array = np.take(array, (np.arange(length) + offset) % old, axis=axis)
     return array
 
 

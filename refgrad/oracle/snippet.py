@@ -1,6 +1,7 @@
 """A failure as a few lines of Python to paste: the input written out, the call, and the verdict on it.
 
-In: a `Case`, the row that failed, the target's name. Out: source code that needs refgrad and the target, and nothing else.
+In: a `Case`, the row that failed, the target's name. Out: source code that needs refgrad and the target, and nothing
+else.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def snippet(case: Case, row: str, target: str, *, written_out: bool) -> str:
         Whether the arrays are written out; if not, the case is looked up by its name.
     """
     if written_out:
-        imports = "from fractions import Fraction\n\nimport numpy as np\n\nfrom refgrad.oracle import Case, judge, load_target"
+        imports = "from fractions import Fraction\n\nimport numpy as np\n\n"
+        imports += "from refgrad.oracle import Case, judge, load_target"
         made = _written(case)
     else:
         imports = "from refgrad.oracle import find_case, judge, load_target"

@@ -130,5 +130,6 @@ def _check_signature(target: object, what: str) -> None:
         signature.bind(0, 0, 0, 0, **dict.fromkeys(keywords, 0))
     except TypeError as error:
         raise TargetError(
-            f"{what} must take (x, weight, bias, grad_output, *, {', '.join(keywords)}), but {error}: it takes {signature}"
+            f"{what} must take (x, weight, bias, grad_output, *, {', '.join(keywords)}), but {error}: "
+            f"it takes {signature}"
         ) from None

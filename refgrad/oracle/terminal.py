@@ -36,8 +36,8 @@ def run_check(target: str, *, cases: int, seed: int, json_file: Path | None) -> 
     Returns
     -------
     int
-        0, 1 (see `Report.exit_code`), 2 for a file that cannot be written, 3 for a target that could not be run, 130 after
-        Ctrl-C.
+        0, 1 (see `Report.exit_code`), 2 for a file that cannot be written, 3 for a target that could not be run, 130
+        after Ctrl-C.
     """
     console, errors = Console(), Console(stderr=True)
     created = False

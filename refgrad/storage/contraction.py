@@ -139,14 +139,14 @@ class _Contraction:
         else:
             block = self._channels_second(self.core[batch])
         if 1 not in self.counts.core_axes:
-            block = block[:, wanted]
+            block = self._cut(block, 1, wanted)
         for axis in self.counts.core_axes:
             if axis == 1:
                 block = _mode_product(block, self.factors[axis][wanted], axis)
             elif axis > 1:
                 block = _mode_product(block, self.factors[axis][_inside(read[axis])], axis)
         for axis in read.keys() - self.factors.keys():
-            block = block[(slice(None),) * axis + (_inside(read[axis]),)]
+            block = self._cut(block, axis, _inside(read[axis]))
         block = _zero_extended(block, read)
         for axis in (3, 2):
             if axis in read:
@@ -184,6 +184,11 @@ class _Contraction:
             return array
         array = np.moveaxis(array, -1, 1)
         return array[(..., *(np.newaxis,) * (4 - array.ndim))]
+
+    def _cut(self, block: Array, axis: int, part: slice) -> Array:
+        """Return a part of the core, or of the core times U_1: of that a copy, for a view would keep all of it."""
+        view = block[(slice(None),) * axis + (part,)]
+        return view if 0 not in self.counts.core_axes or view.shape == block.shape else view.copy()
 
     def _windows(self, array: Array, along: int, axis: int, positions: int) -> Array:
         """View one axis as two: taps, and the output positions that read through them."""

@@ -33,6 +33,9 @@ WORKING_MEMORY = 2**23
 FRACTION_OF_ACTIVATION = 3 / 4
 """And in no more than this much of the dense activation's size, where its smallest blocks are as small as that."""
 
+BUFFER = 8192
+"""Numbers that NumPy buffers of each operand while it adds up arrays that are not contiguous (numpy.getbufsize)."""
+
 
 class Order(NamedTuple):
     """Where each factor enters the contraction: whether it is expanded into the core, or kept out of it.
@@ -221,12 +224,15 @@ class Counts:
         lengths = (blocks.batch, channels, inside_rows, inside_columns)
         dims = [blocks.batch, ranks[1] if 1 in self.core_axes else channels, ranks[2], ranks[3]]
         total = peak = before = 0  # the core itself is an operand
-        is_view = self.sizes.channels_last or (1 not in self.core_axes and blocks.channels < self.full.channels)
-        for axis in self.core_axes:
-            if axis == 0:  # of all channels
-                before = blocks.batch * ranks[1] * ranks[2] * ranks[3]
-                total, peak = before * ranks[0], before
-                continue
+        is_view = self.sizes.channels_last or (1 not in self.core_axes and channels < ranks[1])
+        if 0 in self.core_axes:  # of all channels, all rows
+            before = peak = blocks.batch * ranks[1] * ranks[2] * ranks[3]
+            total = before * ranks[0]
+            if self.sizes.identity[2] and self.order.height:
+                dims[2] = inside_rows
+            if math.prod(dims) < before:  # a part of it, copied
+                peak, before, is_view = before + math.prod(dims), math.prod(dims), False
+        for axis in self.core_axes[0 in self.core_axes :]:
             if is_view:  # a copy, for the product needs its operand in order
                 before, is_view = before + math.prod(dims), False
             dims[axis] = lengths[axis]
@@ -238,7 +244,7 @@ class Counts:
         padded *= (rows if self.order.height else ranks[2]) * (columns if self.order.width else ranks[3])
         held *= blocks.rows * self.kernel[0] if self.order.height else ranks[2]
         held *= width * self.kernel[1] if self.order.width else ranks[3]
-        return total, max(peak, before + padded, padded + held), held
+        return total, max(peak, before + padded, max(before, padded) + held), held
 
     def _gradient_side(self, blocks: Blocks) -> tuple[int, int, int]:
         """Count (groups, out channels x taps, terms): G, projected on what is not expanded; as `_core_side`."""
@@ -264,7 +270,8 @@ class Counts:
         terms = blocks.batch * (blocks.rows if self.order.height else self.sizes.ranks[2])
         terms *= self.sizes.out_shape[3] if self.order.width else self.sizes.ranks[3]
         numbers = blocks.groups * blocks.out_channels * blocks.channels * self.taps
-        return numbers * terms, 0 if self.written_in_place(blocks) else numbers
+        held = 0 if self.written_in_place(blocks) else numbers + 2 * min(numbers, BUFFER)
+        return numbers * terms, held
 
 
 def possible_orders(sizes: Sizes) -> Iterator[Order]:

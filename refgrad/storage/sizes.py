@@ -110,8 +110,8 @@ class Sizes:
     def rounding_length(self) -> int:
         """How many roundings an entry of dW goes through at most, whatever the order of contraction (THEORY T15).
 
-        One evaluation errs by at most gamma of this times <|S| x_1 |U_1| ... x_d |U_d|, |G|>: a sum of n products adds n
-        roundings to what its terms have, and no sum over a mode is longer than the mode or its rank.
+        One evaluation errs by at most gamma of this times <|S| x_1 |U_1| ... x_d |U_d|, |G|>: a sum of n products adds
+        n roundings to what its terms have, and no sum over a mode is longer than the mode or its rank.
         """
         lengths = [max(rank, out) for rank, out in zip(self.ranks, self.out_shape, strict=True)]
         terms = max(lengths[0], self.shape[0]) * lengths[2] * lengths[3]

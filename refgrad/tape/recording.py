@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ class Tape:
     def __init__(self, store: Storage = Exact()) -> None:  # noqa: B008 - frozen, without state
         if not isinstance(store, Storage):
             raise TypeError(f"store must be a Storage such as Exact() or HOSVD(explained_variance=0.8), got {store!r}")
+        import_module("refgrad.numpy_vjps")  # NumPy's rules are made of primitives, so they stand above this package
         self.store = store
         self.records: list[Record] = []
         self._held: dict[int, int] = {}

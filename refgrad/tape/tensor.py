@@ -1,7 +1,7 @@
 """Tensor: an array on a tape, which answers to NumPy's own functions.
 
 In: NumPy's operators, ufuncs and array functions. Out: the same operations, recorded; or a TypeError that says why not.
-The rules are filled in by `refgrad.numpy_vjps`.
+The rules are in `refgrad.numpy_vjps`, which a Tape loads.
 """
 
 from __future__ import annotations

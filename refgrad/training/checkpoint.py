@@ -40,11 +40,11 @@ class Totals:
         How many images were seen.
     loss : float
         The sum of their losses.
-    exact_numbers, stored_numbers, held_bytes : int
+    exact_numbers, stored_numbers, layer_bytes, held_bytes : int
         Sums over the steps.
     stored_numbers_peak, held_bytes_peak : int
         The largest of a step.
-    gradient_error, gradient_bound : float or None
+    gradient_error, gradient_bound, gradient_rounding : float or None
         Of the measured step; None before it.
     seconds : float
         How long the steps took.
@@ -55,10 +55,12 @@ class Totals:
     exact_numbers: int = 0
     stored_numbers: int = 0
     stored_numbers_peak: int = 0
+    layer_bytes: int = 0
     held_bytes: int = 0
     held_bytes_peak: int = 0
     gradient_error: float | None = None
     gradient_bound: float | None = None
+    gradient_rounding: float | None = None
     seconds: float = 0.0
 
 

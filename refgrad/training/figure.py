@@ -88,9 +88,12 @@ def draw(runs: Sequence[RunRecord], dataset: str) -> Figure:
 
 def _draw_store(axes: Axes, runs: Sequence[RunRecord], store: str, color: str, marker: str) -> None:
     points = sorted(
-        (run.stored_numbers, 100 * run.test_accuracy, run)
-        for run in runs
-        if run.stored_numbers is not None and run.test_accuracy is not None
+        (
+            (run.stored_numbers, 100 * run.test_accuracy, run)
+            for run in runs
+            if run.stored_numbers is not None and run.test_accuracy is not None
+        ),
+        key=lambda point: point[0],
     )
     if not points:
         return

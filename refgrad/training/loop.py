@@ -150,18 +150,23 @@ class Run:
         """
         reporter = SilentReporter() if reporter is None else reporter
         reporter.run_started(self)
-        # A run that diverges overflows; that is found by looking, and told once.
-        with np.errstate(over="ignore", invalid="ignore"):
-            while self.status == "running":
-                stopping = not self._train_epoch(should_stop, reporter)
-                if self.status == "running" and not stopping:
-                    self._finish_epoch(reporter)
-                if checkpoint is not None:
-                    self.state().save(checkpoint)
-                if stopping:
-                    break
-        reporter.run_stopped(self)
+        try:
+            # A run that diverges overflows; that is found by looking, and told once.
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._go_on(checkpoint, should_stop, reporter)
+        finally:
+            reporter.run_stopped(self)
         return self.record()
+
+    def _go_on(self, checkpoint: Path | None, should_stop: Callable[[], bool], reporter: Reporter) -> None:
+        while self.status == "running":
+            complete = self._train_epoch(should_stop, reporter)
+            if complete:
+                self._finish_epoch(reporter)
+            if checkpoint is not None:
+                self.state().save(checkpoint)
+            if not complete:
+                return
 
     def _train_epoch(self, should_stop: Callable[[], bool], reporter: Reporter) -> bool:
         """Take the steps that the epoch still has; return whether they are all done."""
@@ -181,30 +186,33 @@ class Run:
         return True
 
     def _take_step(self, images: Array, labels: Array) -> float | None:
-        """Take one step and return its loss; None, with nothing changed, where loss or gradient is not finite."""
-        measured = self.step == self.measured_step
+        """Take one step and return its loss; None where loss, gradient or the new parameters are not finite."""
         start = time.perf_counter()
-        step = self._forward_and_backward(images, labels, measured)
+        step = self._forward_and_backward(images, labels)
         if step is None or not step.finite:
             return None
         self.totals.seconds += time.perf_counter() - start
-        if measured:
-            comparison = compare_with_exact(self.model, images, labels, step)
+        if self.step == self.measured_step:
+            comparison = compare_with_exact(self.model, images, labels, self.storage)
             self.totals.gradient_error, self.totals.gradient_bound = comparison.error, comparison.bound
+            self.totals.gradient_rounding = comparison.rounding
         start = time.perf_counter()
         self.optimizer.lr = cosine_schedule(self.steps_done, self.total_steps, self.settings.learning_rate)
         self.optimizer.step(step.gradients)
         self.totals.seconds += time.perf_counter() - start
+        if not all(np.isfinite(array).all() for array in self.model.parameters().values()):
+            return None
         self._add(step, len(images))
         return step.loss
 
-    def _forward_and_backward(self, images: Array, labels: Array, measured: bool) -> Step | None:
+    def _forward_and_backward(self, images: Array, labels: Array) -> Step | None:
+        """Return the step, or None where the activations are not finite, which a storage refuses."""
         try:
-            return take_step(self.model, images, labels, self.storage, with_bounds=measured)
+            return take_step(self.model, images, labels, self.storage)
         except ValueError:
-            # A storage refuses activations that are not finite. Whether that was the reason, the plain network says.
-            if np.isfinite(cross_entropy(self.model(images), labels)):
-                raise
+            scores = self.model.apply(self.model.parameters(), images, update_state=False)
+            if np.isfinite(cross_entropy(scores, labels)):
+                raise  # it had another reason
             return None
 
     def _add(self, step: Step, images: int) -> None:
@@ -214,6 +222,7 @@ class Run:
         totals.exact_numbers += step.exact_numbers
         totals.stored_numbers += step.stored_numbers
         totals.stored_numbers_peak = max(totals.stored_numbers_peak, step.stored_numbers)
+        totals.layer_bytes += step.layer_bytes
         totals.held_bytes += step.held_bytes
         totals.held_bytes_peak = max(totals.held_bytes_peak, step.held_bytes)
 
@@ -227,10 +236,12 @@ class Run:
             exact_numbers=totals.exact_numbers / steps,
             stored_numbers=totals.stored_numbers / steps,
             stored_numbers_peak=totals.stored_numbers_peak,
+            layer_bytes=totals.layer_bytes / steps,
             held_bytes=totals.held_bytes / steps,
             held_bytes_peak=totals.held_bytes_peak,
             gradient_error=totals.gradient_error,
             gradient_bound=totals.gradient_bound,
+            gradient_rounding=totals.gradient_rounding,
             measured_step=self.measured_step + 1,
             seconds=totals.seconds,
         )

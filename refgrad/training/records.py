@@ -45,9 +45,11 @@ class EpochRecord:
         How many were kept of them by the paper's count (THEORY D2, D3), on average over the steps.
     stored_numbers_peak : int
         The most that a step kept.
+    layer_bytes : float
+        The bytes that these numbers really took, on average over the steps.
     held_bytes : float
-        The bytes that the tape really held after the forward pass, on average over the steps: layer inputs, masks,
-        indices and whatever else backward needs.
+        The bytes that the tape really held after the forward pass, on average over the steps: layer inputs, normalised
+        activations, masks, indices and whatever else backward needs.
     held_bytes_peak : int
         The most that a step held.
     gradient_error : float or None
@@ -55,6 +57,8 @@ class EpochRecord:
         parameters and the same batch, at the measured step; None where dW is 0.
     gradient_bound : float or None
         The a-posteriori bound on it (THEORY T12, T13), over the same |dW|; None where dW is 0.
+    gradient_rounding : float or None
+        By how much the error, as computed, can be over the bound for rounding alone (THEORY T15); None where dW is 0.
     measured_step : int
         The step, from 1, at which the two were measured.
     seconds : float
@@ -68,10 +72,12 @@ class EpochRecord:
     exact_numbers: float
     stored_numbers: float
     stored_numbers_peak: int
+    layer_bytes: float
     held_bytes: float
     held_bytes_peak: int
     gradient_error: float | None
     gradient_bound: float | None
+    gradient_rounding: float | None
     measured_step: int
     seconds: float
 
@@ -123,6 +129,11 @@ class RunRecord:
         return self._mean("stored_numbers")
 
     @property
+    def layer_bytes(self) -> float | None:
+        """How many bytes these numbers took, on average over all steps."""
+        return self._mean("layer_bytes")
+
+    @property
     def held_bytes(self) -> float | None:
         """How many bytes the tape held, on average over all steps."""
         return self._mean("held_bytes")
@@ -171,6 +182,7 @@ class RunRecord:
                 "exact_numbers": self.exact_numbers,
                 "stored_numbers": self.stored_numbers,
                 "times_fewer": self.times_fewer,
+                "layer_bytes": self.layer_bytes,
                 "held_bytes": self.held_bytes,
                 "gradient_error": self.gradient_error,
                 "gradient_bound": self.gradient_bound,

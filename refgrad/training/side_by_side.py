@@ -98,11 +98,12 @@ def train_side_by_side(
     for run in runs:
         if should_stop():
             break
-        records.append(
-            run.train(checkpoint=checkpoint_path(folder, run.method), should_stop=should_stop, reporter=reporter)
-        )
+        record = run.train(checkpoint=checkpoint_path(folder, run.method), should_stop=should_stop, reporter=reporter)
+        records.append(record)
         data = run.dataset
         document = results_document(records, run.settings, data.name, data.fingerprint(), arguments)
         write_results(folder / RESULTS, document)
         write_figure(folder / FIGURE, records, data.name)
+        if record.status == "interrupted":
+            break
     return records

@@ -7,7 +7,7 @@ to exact backpropagation on the same step with the bound on it (THEORY T12, T13)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,8 @@ class Step:
         How many numbers the inputs of the conv and linear layers have.
     stored_numbers : int
         How many were kept of them, by the paper's count (THEORY D2, D3).
+    layer_bytes : int
+        The bytes that these take.
     held_bytes : int
         What the tape held after the forward pass: all that backward needs.
     bounds : tuple of GradientBound
@@ -54,6 +56,7 @@ class Step:
     gradients: dict[str, Array]
     exact_numbers: int
     stored_numbers: int
+    layer_bytes: int
     held_bytes: int
     bounds: tuple[GradientBound, ...]
 
@@ -73,10 +76,13 @@ class GradientComparison:
         |dW - dW~| / |dW|, over the weights of all conv and linear layers; None where dW is 0.
     bound : float or None
         The a-posteriori bound on it (THEORY T12, T13); None where dW is 0.
+    rounding : float or None
+        By how much the error, as computed, can be over the bound for rounding alone (THEORY T15); None where dW is 0.
     """
 
     error: float | None
     bound: float | None
+    rounding: float | None
 
 
 def take_step(
@@ -125,9 +131,10 @@ def take_step(
     return Step(
         loss=float(loss),
         gradients=gradients,
-        exact_numbers=memory.exact_numbers,
+        exact_numbers=memory.dense_numbers,
         stored_numbers=memory.stored_numbers,
-        held_bytes=memory.held_bytes,
+        layer_bytes=sum(layer.nbytes for layer in memory.layers),
+        held_bytes=memory.nbytes,
         bounds=tuple(bounds),
     )
 
@@ -145,31 +152,33 @@ def compressed_weights(model: Module) -> tuple[str, ...]:
     return tuple(f"{name}.weight" if name else "weight" for name in layers)
 
 
-def compare_with_exact(model: Module, images: Array, labels: Array, step: Step) -> GradientComparison:
-    """Take a step once more with exact storage and compare the weight gradients.
+def compare_with_exact(model: Module, images: Array, labels: Array, storage: Storage) -> GradientComparison:
+    """Take the same step with the storage and with exact storage, and compare the weight gradients.
 
     Parameters
     ----------
     model : Module
-        With the parameters that `step` was taken from; its running statistics are not moved.
-    images, labels : array
-        The batch that `step` saw.
-    step : Step
-        Taken with bounds.
+        In training mode; neither its parameters nor its running statistics are moved.
+    images : array (B, C, H, W)
+        The batch.
+    labels : integer array (B,)
+        The class of each image.
+    storage : Storage
+        How the inputs of conv and linear layers are kept.
 
     Returns
     -------
     GradientComparison
     """
+    compressed = take_step(model, images, labels, storage, update_state=False, with_bounds=True)
     exact = take_step(model, images, labels, Exact(), update_state=False)
     names = compressed_weights(model)
-    size = _norm({name: exact.gradients[name] for name in names})
+    size = _norm([exact.gradients[name] for name in names])
     if size == 0.0:
-        return GradientComparison(None, None)
-    difference = _norm(
-        {name: exact.gradients[name].astype(np.float64) - step.gradients[name].astype(np.float64) for name in names}
-    )
-    return GradientComparison(difference / size, network_bound(step.bounds).a_posteriori / size)
+        return GradientComparison(None, None, None)
+    error = _norm([exact.gradients[name].astype(np.float64) - compressed.gradients[name] for name in names])
+    bound = network_bound(compressed.bounds)
+    return GradientComparison(error / size, bound.a_posteriori / size, bound.rounding / size)
 
 
 def classification_accuracy(model: Module, images: Array, labels: Array) -> float:
@@ -180,6 +189,6 @@ def classification_accuracy(model: Module, images: Array, labels: Array) -> floa
     return float(np.mean(np.argmax(scores, axis=1) == labels))
 
 
-def _norm(arrays: Mapping[str, Array]) -> float:
-    """Return the Frobenius norm of all arrays together; none of their squares overflows in float64."""
-    return math.sqrt(sum(float(np.sum(np.square(array, dtype=np.float64))) for array in arrays.values()))
+def _norm(arrays: Sequence[Array]) -> float:
+    """Return the Frobenius norm of all arrays together, in float64."""
+    return math.sqrt(sum(float(np.sum(np.square(array, dtype=np.float64))) for array in arrays))

@@ -31,7 +31,7 @@ EPOCH_COLUMNS = (
     "times\nfewer",
     "bytes\nheld",
     "gradient\nerror",
-    "bound on\nit",
+    "bound",
 )
 SUMMARY_COLUMNS = (
     "store",
@@ -40,7 +40,7 @@ SUMMARY_COLUMNS = (
     "numbers\nstored",
     "times\nfewer",
     "gradient\nerror",
-    "bound on\nit",
+    "bound",
     "seconds",
 )
 
@@ -125,7 +125,7 @@ def summary_table(runs: Sequence[RunRecord]) -> Table:
         table.add_row(
             run.method.store,
             "" if variance is None else f"{variance:g}",
-            _percent(run.test_accuracy) if run.status == "finished" else f"[red]{status_text(run)}[/red]",
+            _percent(run.test_accuracy) if run.status == "finished" else _narrow(status_text(run)),
             _count(run.stored_numbers),
             _fewer(run.times_fewer),
             _small(run.gradient_error),
@@ -148,6 +148,11 @@ def status_text(run: RunRecord) -> str:
         return run.status
     epoch, step = run.stopped_at
     return f"{run.status} at step {step} of epoch {epoch}"
+
+
+def _narrow(status: str) -> str:
+    """Break ``diverged at step 3 of epoch 1`` into lines that fit a column of numbers."""
+    return "[red]" + status.replace(" at ", "\nat ").replace(" of ", "\nof ") + "[/red]"
 
 
 def _percent(value: float | None) -> str:

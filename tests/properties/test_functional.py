@@ -76,7 +76,7 @@ def pool_cases(draw, longest_dilation=3):
         d = draw(st.integers(1, longest_dilation), label=f"dilation {axis}")
         extent = d * (k - 1) + 1
         pads = tuple(draw(st.integers(0, extent // 2), label=f"{side} {axis}") for side in ("before", "after"))
-        size = draw(st.integers(max(1, extent - sum(pads)), 9), label=axis)
+        size = draw(st.integers(max(1, extent - sum(pads)), 10), label=axis)
         axes.append((size, k, draw(st.integers(1, 4), label=f"stride {axis}"), pads, d))
     sizes, kernel, stride, padding, dilation = zip(*axes, strict=True)
     shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), *sizes)

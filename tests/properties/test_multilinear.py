@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import event, example, given, settings
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from refgrad import specification as spec
@@ -394,16 +394,18 @@ def test_T7_the_error_of_the_SVD_is_tau_and_no_matrix_of_its_rank_is_nearer(tens
 
 
 @given(matrix=tensors(minimum_axes=2, maximum_axes=2, longest=8), eps=explained_variances, method=methods)
+@example(matrix=np.array([[1.0, -1.0], [-1.0, -1.0]]), eps=0.5, method="svd")
+@example(matrix=np.diag([5.0, 4.0, 1.0, 0.5]), eps=0.9, method="gram")
 def test_T7_on_a_matrix_the_SVD_and_the_HOSVD_are_the_same(matrix, eps, method):
-    """They project on one subspace, so they agree as far as it is determined, and are equally far off in any case."""
+    """They are where s_K > s_{K+1}: where the two are equal, U_1 and U_2 need not belong to the same singular pairs."""
     (rank,) = svd(matrix, eps, method=method).multilinear_rank
     by_svd = svd(matrix, rank=rank)
     by_hosvd = hosvd(matrix, ranks=(rank, rank))
     view, other = measured(matrix, by_svd), measured(matrix, by_hosvd)
     slack = (view.rounding + other.rounding) * view.norm
-    assert_within(view.error, other.error, slack)
     turned = sum(projector_allowance(matrix, mode, rank) for mode in (0, 1))
     assert_within(view.approximate, other.approximate, slack + min(turned, 2.0) * view.norm)
+    assert view.error - slack <= other.error <= math.sqrt(2) * view.error + slack
     event("determined" if turned < 2.0 else "not determined")
 
 
@@ -427,7 +429,6 @@ def test_T8_the_sequential_error_is_the_sum_of_what_the_steps_discard(tensor, da
 # against the specification
 
 
-@settings(max_examples=40)
 @given(tensor=tensors(longest=4, dtype=np.float64), eps=explained_variances)
 @example(tensor=tensor_with_spectrum(np.random.default_rng(0), (3, 4, 2, 3), "steep"), eps=0.99)
 def test_D3_hosvd_is_the_specification_s_as_far_as_the_gaps_determine_it(tensor, eps):
@@ -445,7 +446,6 @@ def test_D3_hosvd_is_the_specification_s_as_far_as_the_gaps_determine_it(tensor,
     event("determined" if turned < 2.0 else "not determined")
 
 
-@settings(max_examples=40)
 @given(tensor=tensors(longest=4, dtype=np.float64), eps=explained_variances, data=st.data())
 def test_D4_sequential_hosvd_is_the_specification_s_as_far_as_the_gaps_determine_it(tensor, eps, data):
     order = data.draw(st.permutations(range(tensor.ndim)), label="order")
@@ -470,7 +470,6 @@ def test_D4_sequential_hosvd_is_the_specification_s_as_far_as_the_gaps_determine
     event("determined" if turned < 2.0 else "not determined")
 
 
-@settings(max_examples=40)
 @given(tensor=tensors(longest=4, dtype=np.float64), eps=explained_variances, method=methods)
 def test_D2_svd_is_the_specification_s_as_far_as_the_gap_determines_it(tensor, eps, method):
     stored = svd(tensor, eps, method=method)
@@ -559,7 +558,7 @@ def arrays_of(stored):
 
 @given(tensor=tensors(scaled=False), eps=explained_variances, decompose=decompositions, method=methods, data=st.data())
 def test_T21_a_power_of_two_changes_the_core_by_just_that_power(tensor, eps, decompose, method, data):
-    """Bit for bit: neither squares that overflow nor squares that vanish may decide anything."""
+    """To the last bit: neither squares that overflow nor squares that vanish may decide anything."""
     largest = 100 if tensor.dtype == np.float32 else 900
     # Where a number of the tensor becomes subnormal, it is not the same tensor any more.
     smallest = np.abs(tensor[tensor != 0]).min() if tensor.any() else tensor.dtype.type(1)
@@ -570,13 +569,16 @@ def test_T21_a_power_of_two_changes_the_core_by_just_that_power(tensor, eps, dec
     assert scaled.multilinear_rank == plain.multilinear_rank
     assert scaled.discarded_fraction == plain.discarded_fraction
     assert scaled.norm == math.ldexp(plain.norm, power)
-    for position, (after, before) in enumerate(zip(arrays_of(scaled), arrays_of(plain), strict=True)):
-        assert_same_bits(after, np.ldexp(before, power) if position == 0 else before)
+    (core, *factors), (before, *expected) = arrays_of(scaled), arrays_of(plain)
+    for after, factor in zip(factors, expected, strict=True):
+        assert_same_bits(after, factor)
+    # A number that is subnormal before or after has been rounded there; any other is the same to the last bit.
+    subnormal = float(np.finfo(tensor.dtype).smallest_subnormal)
+    assert_within(core, np.ldexp(before.astype(np.float64), power), math.ldexp(subnormal, max(power, 0)))
     mode = data.draw(st.integers(0, tensor.ndim - 1), label="mode")
-    assert_same_bits(
-        singular_values(np.ldexp(tensor, power), mode, method=method),
-        np.ldexp(singular_values(tensor, mode, method=method), power),
-    )
+    values = np.ldexp(singular_values(tensor, mode, method=method).astype(np.float64), power)
+    after = singular_values(np.ldexp(tensor, power), mode, method=method)
+    assert_within(after, values, math.ldexp(subnormal, max(power, 0)))
 
 
 @given(tensor=tensors(), eps=explained_variances, decompose=decompositions, method=methods)

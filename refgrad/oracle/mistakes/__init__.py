@@ -1,7 +1,7 @@
 """The library of mistakes: what people really get wrong, each runnable, each with the sentence that the report prints.
 
-In: nothing. Out: `LIBRARY`, in the order in which a failure is compared with them: where two explain it equally well, the
-first is named. `implementation_of` makes any of them a target, which is how the judge itself is tested.
+In: nothing. Out: `LIBRARY`, in the order in which a failure is compared with them: where two explain it equally well,
+the first is named. `implementation_of` makes any of them a target, which is how the judge itself is tested.
 """
 
 from typing import Final

@@ -1,7 +1,8 @@
 """What a mistake is: a wrong step that can be run on a case, and recognised in an answer.
 
 In: a case and, when recognising, what the target returned. Out: the wrong results, or whether they are the target's. A
-mistake in a weight gradient is evaluated at the target's own A~, so that signs and rotations of its factors don't matter.
+mistake in a weight gradient is evaluated at the target's own A~, so that signs and rotations of its factors don't
+matter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from refgrad.arguments import Array
 from refgrad.oracle import tolerance
 from refgrad.oracle.answers import Answer
 from refgrad.oracle.cases import Attributes, Case
-from refgrad.oracle.judge import subspace_verdict
+from refgrad.oracle.judge import orthonormal_verdict, subspace_verdict
 from refgrad.oracle.protocol import Implementation
 from refgrad.oracle.reference import Mode, Reference, norm, tucker_product
 
@@ -32,6 +33,7 @@ __all__ = [
     "RankMistake",
     "SubspaceMistake",
     "implementation_of",
+    "returned",
 ]
 
 
@@ -202,7 +204,9 @@ class PrecisionMistake(Mistake):
         return f"your {self.key} is as accurate as if {self.cause}"
 
     def explains(self, parts: Parts, answer: Answer) -> bool:
-        """Whether the array is wrong by no more than float32 explains."""
+        """Whether the array is wrong by no more than float32 explains; for a core, its factors as well."""
+        if self.key == "core" and not _factors_as_of_float32(parts, answer):
+            return False
         value = answer.arrays.get(self.key)
         right = parts.right(self.key)
         if value is None or value.shape != right.shape:
@@ -216,6 +220,17 @@ class PrecisionMistake(Mistake):
         with np.errstate(over="ignore"):
             rounded = parts.right(self.key).astype(np.float32).astype(np.float64)
         return {**_right(parts), self.key: rounded}
+
+
+def _factors_as_of_float32(parts: Parts, answer: Answer) -> bool:
+    """Whether factors are orthonormal, and span the right subspaces, to within what float32 explains."""
+    dtype = np.dtype(np.float32)
+    if answer.factors is None or not all(np.isfinite(factor).all() for factor in answer.factors):
+        return False
+    for mode, (factor, unfolding) in enumerate(zip(answer.factors, parts.reference.modes, strict=True)):
+        if orthonormal_verdict(mode, factor, dtype).failed or subspace_verdict(mode, factor, unfolding, dtype).failed:
+            return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,8 +266,8 @@ class SubspaceMistake(Mistake):
     Parameters
     ----------
     matrix : callable
-        From parts, the mode and the factors of the modes before it, to the matrix whose leading left singular vectors are
-        taken in place of the unfolding's.
+        From parts, the mode and the factors of the modes before it, to the matrix whose leading left singular vectors
+        are taken in place of the unfolding's.
     """
 
     matrix: Callable[[Parts, int, tuple[Array, ...]], Array]
@@ -354,7 +369,7 @@ def implementation_of(mistake: Mistake) -> Implementation:
         attributes = Attributes(
             stride=stride, padding=padding, dilation=dilation, groups=groups, explained_variance=explained_variance
         )
-        return _cast(mistake.results(Reference(_case(x, weight, bias, grad_output, attributes))), x.dtype)
+        return returned(mistake.results(Reference(_case(x, weight, bias, grad_output, attributes))), x.dtype)
 
     return implementation
 
@@ -375,7 +390,9 @@ def _case(x: Array, weight: Array, bias: Array, grad_output: Array, attributes: 
     )
 
 
-def _cast(results: dict[str, object], dtype: np.dtype[np.floating]) -> dict[str, object]:
+def returned(results: dict[str, object], dtype: np.dtype[np.floating]) -> dict[str, object]:
+    """Return float64 results in the dtype in which an implementation returns them."""
+
     def cast(value: object) -> object:
         return value.astype(dtype) if isinstance(value, np.ndarray) else value
 

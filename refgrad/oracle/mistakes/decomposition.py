@@ -55,7 +55,8 @@ def _right(mode: Mode, eps: float) -> int:
 
 
 def _shares(squares: Array) -> Array:
-    return np.cumsum(squares) / squares.sum()
+    result: Array = np.cumsum(squares) / squares.sum()
+    return result
 
 
 def _of_spectra(spectra: Callable[[Reference], list[Array]]) -> Rule:
@@ -79,7 +80,8 @@ def _reshaped(x: Array, mode: int) -> Array:
 
 def _centred(x: Array, mode: int) -> Array:
     matrix = unfold(x, mode)
-    return matrix - matrix.mean(axis=1, keepdims=True)
+    result: Array = matrix - matrix.mean(axis=1, keepdims=True)
+    return result
 
 
 def _scaled(reference: Reference) -> Array:
@@ -191,7 +193,8 @@ def _smallest_first(parts: Parts, mode: int, _: tuple[Array, ...]) -> Array:
     left, values, _right_vectors = np.linalg.svd(unfold(_scaled(parts.reference), mode))
     padded = np.zeros(left.shape[0])
     padded[: values.size] = values
-    return np.ldexp(left * (padded[0] + padded[-1] - padded), parts.reference.exponent)
+    result: Array = np.ldexp(left * (padded[0] + padded[-1] - padded), parts.reference.exponent)
+    return result
 
 
 SUBSPACES: tuple[tuple[str, str, Callable[[Parts, int, tuple[Array, ...]], Array]], ...] = (

@@ -1,7 +1,7 @@
 """Mistakes in where a convolution reads: padding, stride, dilation and groups, in the forward pass and both gradients.
 
-In: the parts of a case. Out: what comes of reading elsewhere. The convolution here is written for this purpose alone: it
-takes for each axis where a tap reads, and for each output channel which input channels, whatever these are.
+In: the parts of a case. Out: what comes of reading elsewhere. The convolution here is written for this purpose alone:
+it takes for each axis where a tap reads, and for each output channel which input channels, whatever these are.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ def _patches(x: Array, reading: Reading, kernel: tuple[int, int], size: tuple[in
 def read_output(x: Array, weight: Array, bias: Array, reading: Reading, size: tuple[int, int]) -> Array:
     """Return the forward pass of a reading, with `size` output positions."""
     patches = _patches(x, reading, weight.shape[2:], size)
-    return np.einsum("bocuvij,ocuv->boij", patches, weight) + bias[:, np.newaxis, np.newaxis]
+    result: Array = np.einsum("bocuvij,ocuv->boij", patches, weight)
+    return result + bias[:, np.newaxis, np.newaxis]
 
 
 def read_grad_weight(activation: Array, grad_output: Array, reading: Reading, kernel: tuple[int, int]) -> Array:
     """Return the weight gradient of a reading."""
     patches = _patches(activation, reading, kernel, grad_output.shape[2:])
-    return np.einsum("bocuvij,boij->ocuv", patches, grad_output)
+    result: Array = np.einsum("bocuvij,boij->ocuv", patches, grad_output)
+    return result
 
 
 def read_grad_input(grad_output: Array, weight: Array, reading: Reading, shape: tuple[int, int, int, int]) -> Array:
@@ -214,7 +216,7 @@ def _output(change: Change) -> Callable[[Parts], Array]:
 
 
 def _resized(change: Change) -> Callable[[Parts], Array | None]:
-    """Return the forward pass with as many positions as the wrong attributes give; None where the kernel does not fit."""
+    """Return the forward pass of the size that the wrong attributes give; None where the kernel does not fit."""
 
     def wrong(parts: Parts) -> Array | None:
         reading = change(parts, Reading.right(parts))
@@ -242,17 +244,20 @@ def _first_group(parts: Parts) -> Array:
 
 def _interleaved_inputs(parts: Parts) -> Array:
     out_channels, per_group = parts.weight.shape[:2]
-    group = np.arange(out_channels) // (out_channels // parts.case.groups)
-    return group[:, np.newaxis] + np.arange(per_group) * parts.case.groups
+    group: Array = (np.arange(out_channels) // (out_channels // parts.case.groups))[:, np.newaxis]
+    return group + np.arange(per_group) * parts.case.groups
 
 
 def _interleaved_outputs(parts: Parts) -> Array:
     out_channels, per_group = parts.weight.shape[:2]
-    return (np.arange(out_channels) % parts.case.groups * per_group)[:, np.newaxis] + np.arange(per_group)
+    group = np.arange(out_channels) % parts.case.groups
+    channels: Array = np.add.outer(group * per_group, np.arange(per_group))
+    return channels
 
 
 def _next_group(parts: Parts) -> Array:
-    return (Reading.right(parts).channels + parts.weight.shape[1]) % parts.x.shape[1]
+    channels: Array = (Reading.right(parts).channels + parts.weight.shape[1]) % parts.x.shape[1]
+    return channels
 
 
 CHANNELS: tuple[tuple[str, str, Callable[[Parts], Array]], ...] = (
@@ -312,7 +317,8 @@ def _full(parts: Parts) -> Array:
 
 def _summed(parts: Parts) -> Array:
     full = _full(parts)
-    return full.reshape(len(full), parts.case.groups, -1, *full.shape[2:]).sum(axis=1)
+    result: Array = full.reshape(len(full), parts.case.groups, -1, *full.shape[2:]).sum(axis=1)
+    return result
 
 
 def _tiled_output(parts: Parts) -> Array:

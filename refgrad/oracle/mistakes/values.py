@@ -1,4 +1,4 @@
-"""Mistakes in what is summed: means for sums, mirrored kernels, the wrong activation, a missing axis, too short a dtype.
+"""Mistakes in what is summed: means for sums, mirrored kernels, the wrong activation, a missing axis, a short dtype.
 
 In: the parts of a case. Out: the wrong array.
 """
@@ -62,7 +62,7 @@ def _compressed(parts: Parts, array: Array) -> Array:
 
 
 def _covered(parts: Parts) -> Array | None:
-    """Return dA without the rows and columns after the last one that the stride reaches, or None where there are none."""
+    """Return dA without the rows and columns after the last that the stride reaches; None where there are none."""
     read = parts.case.geometry.multiplicity(_size(parts))
     rows, columns = np.flatnonzero(read.any(axis=1)), np.flatnonzero(read.any(axis=0))
     if not rows.size or (rows[-1] + 1, columns[-1] + 1) == read.shape:

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refgrad.arguments import Array, float_array, one_of, shape_text
+from refgrad.arguments import Array, float_array, one_of
+from refgrad.bounds.norms import (
+    exponent_of,
+    frobenius_norm,
+    over_power,
+    raised,
+    raised_product,
+    spectral_norms,
+    squared_singular_values,
+    times_power,
+)
 from refgrad.geometry import ConvGeometry
 from refgrad.multilinear import LowRank, Tucker, gram_energy_bound
 from refgrad.rounding import gamma, singular_value_bound, unit_roundoff
@@ -21,7 +31,7 @@ from refgrad.storage.exact import Dense
 from refgrad.storage.sizes import Sizes
 from refgrad.tape import KeptActivation
 
-__all__ = ["GRADES", "GradientBound", "network_bound", "spectral_norms", "weight_gradient_bound"]
+__all__ = ["GRADES", "GradientBound", "network_bound", "weight_gradient_bound"]
 
 GRADES = ("a_priori", "a_posteriori", "exact")
 """From what the explained variance promises; from what was discarded; from the activation itself."""
@@ -68,7 +78,7 @@ class GradientBound:
             Where there is no such grade.
         """
         bound = self._of(grade)
-        return None if bound is None else _up(bound + self.rounding)
+        return None if bound is None else raised(bound + self.rounding)
 
     def relative(self, grade: str = "a_posteriori") -> float | None:
         """Return a bound over |dW~|; inf where that is zero and the bound is not, None where there is no such bound.
@@ -153,18 +163,21 @@ def weight_gradient_bound(
         grad_weight = storage.weight_gradient(stored, grad_output, geometry)
     else:
         float_array("grad_weight", grad_weight, finite=True)
+        fitting = _weight_shape(stored, grad_output, geometry)
+        if grad_weight.shape != fitting:
+            raise ValueError(f"grad_weight must have the layer's weight shape, {fitting}, got {grad_weight.shape}")
     reach = 1.0 if geometry is None else math.sqrt(geometry.maximum_multiplicity(stored.shape[2:]))
     norms = spectral_norms(grad_output, geometry)
     facts = _facts(stored, storage)
     promised = storage.a_priori_error(len(stored.shape))
     return GradientBound(
-        a_priori=None if promised is None else _product(max(norms), reach, promised, facts.norm),
-        a_posteriori=_product(max(norms), reach, facts.discarded, facts.norm),
+        a_priori=None if promised is None else raised_product(max(norms), reach, promised, facts.norm),
+        a_posteriori=raised_product(max(norms), reach, facts.discarded, facts.norm),
         exact=None
         if activation is None
         else _exact_bound(stored, facts, activation, grad_output, geometry, norms, reach),
         rounding=_rounding(stored, facts, grad_output, geometry, max(norms), reach),
-        magnitude=_frobenius(grad_weight),
+        magnitude=frobenius_norm(grad_weight),
     )
 
 
@@ -211,53 +224,6 @@ def network_bound(bounds: Iterable[GradientBound]) -> GradientBound:
     )
 
 
-def spectral_norms(grad_output: Array, geometry: ConvGeometry | None = None) -> list[float]:
-    """Bound |G_g|_2 from above for each group of a layer's out channels, tightly.
-
-    G_g is the matrix with the O / groups channels of a group as columns and everything else as rows. The largest
-    eigenvalue of its Gram matrix (the smaller of the two) is found in float64 and raised by all that rounding can have
-    taken from it: gamma_m |G|^2 for inner products of length m, and a multiple of n u |G|^2 for the n eigenvalues
-    (THEORY T15).
-
-    Parameters
-    ----------
-    grad_output : array (B, O, H', W') or (..., O)
-        G, finite.
-    geometry : ConvGeometry, optional
-        Of the convolution; None for a linear layer, which is one group.
-
-    Returns
-    -------
-    list of float
-        inf where a norm is beyond the largest float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where `grad_output` is not a finite float array, or the groups do not divide its channels.
-
-    Examples
-    --------
-    >>> [round(norm, 6) for norm in spectral_norms(np.diag([3.0, 4.0]))]
-    [4.0]
-    """
-    if geometry is None:
-        float_array("grad_output", grad_output, minimum_axes=2, finite=True)
-        matrices = grad_output.reshape(1, -1, grad_output.shape[-1])
-    else:
-        float_array("grad_output", grad_output, axes="B O H' W'", finite=True)
-        batch, channels = grad_output.shape[:2]
-        if channels % geometry.groups:
-            raise ValueError(
-                f"groups must divide the channels of grad_output {shape_text(grad_output.shape, "B O H' W'")}, "
-                f"got groups={geometry.groups}"
-            )
-        matrices = grad_output.reshape(batch, geometry.groups, -1, grad_output.shape[2] * grad_output.shape[3])
-        matrices = matrices.transpose(1, 0, 3, 2).reshape(geometry.groups, -1, channels // geometry.groups)
-    squares, exponent = _squared_singular_values(matrices)
-    return [_scaled(_up(math.sqrt(float(largest))), exponent) for largest in squares[:, 0]]
-
-
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """What a stored activation says of itself; all but the norm relative to it.
@@ -283,23 +249,24 @@ class _Facts:
 def _facts(stored: Stored, storage: Storage) -> _Facts:
     shape, axes = stored.shape, len(stored.shape)
     if isinstance(stored, Dense):
-        return _Facts(_frobenius(stored.array), 0.0, 0.0, 1.0, 0, shape, (True,) * axes)
-    if isinstance(stored, LowRank):
+        return _Facts(frobenius_norm(stored.array), 0.0, 0.0, 1.0, 0, shape, (True,) * axes)
+    modes: tuple[int, ...]
+    core_norm: float | None = None
+    if isinstance(stored, LowRank):  # T7: the discarded energy is the error itself
         modes, ranks = (0,), (stored.right.shape[0], *shape[1:])
-        core_norm = None  # T7: the discarded energy is the error itself
     elif isinstance(stored, Tucker):
         modes, ranks = tuple(range(axes)), stored.core.shape
-        core_norm = _frobenius(stored.core, upward=False)
+        core_norm = frobenius_norm(stored.core, upward=False)
     else:
         raise TypeError(
             f"kept must hold what Exact, SVD or HOSVD stores, whose error is known, got {type(stored).__name__}"
         )
     kept = [ranks[mode] for mode in modes]
     size = math.prod(shape)
-    # A product of numbers that sum to at most |A| with K_j columns of norm 1: sqrt(K_j) by Cauchy and Schwarz.
+    # The norm of K_j orthonormal columns is sqrt(K_j), and stays it when their signs are lost.
     majorant = math.sqrt(math.prod(kept))
-    # The decomposition is made in float64 and rounded once: each U_j spans the leading space of an unfolding that is off
-    # by a multiple of u |A| and is orthonormal to within a multiple of u, and the core is a sum over all modes.
+    # The decomposition is made in float64 and rounded once: each U_j spans the leading space of an unfolding that is
+    # off by a multiple of u |A|, is orthonormal to within a multiple of u, and the core is a sum over all modes.
     decomposition = gamma(axes + 2, stored.dtype) * majorant
     decomposition += gamma(sum(shape) + axes, np.float64) * majorant
     for mode in modes:
@@ -308,15 +275,15 @@ def _facts(stored: Stored, storage: Storage) -> _Facts:
         if getattr(storage, "method", "svd") == "gram":
             decomposition += math.sqrt(rows * gram_energy_bound(rows, columns))
     discarded = stored.relative_error_bound
-    norm = _up(stored.norm * (1.0 + gamma(size, np.float64)))
+    norm = raised(stored.norm * (1.0 + gamma(size, np.float64)))
     if core_norm is not None and norm > 0.0:
         kept_share = max(0.0, core_norm / norm - decomposition)
         discarded = min(discarded, math.sqrt(max(0.0, 1.0 - kept_share * kept_share)))  # T2
     return _Facts(
         norm=norm,
-        discarded=_up(discarded),
-        decomposition=_up(decomposition),
-        majorant=_up(majorant),
+        discarded=raised(discarded),
+        decomposition=raised(decomposition),
+        majorant=raised(majorant),
         terms=sum(kept) + len(kept),
         ranks=ranks,
         identity=tuple(mode not in modes for mode in range(axes)),
@@ -330,17 +297,17 @@ def _rounding(
     out_channels = grad_output.shape[1 if geometry is not None else -1]
     sizes = Sizes.of(stored.shape, facts.ranks, out_channels, geometry, identity=facts.identity)
     length = sizes.rounding_length
-    gradient_norm = _frobenius(grad_output)
+    gradient_norm = frobenius_norm(grad_output)
     if length * unit_roundoff(stored.dtype) >= 1.0:
         return math.inf if gradient_norm > 0.0 and facts.norm > 0.0 else 0.0
-    evaluated = _product(gamma(length, stored.dtype), gradient_norm, reach, facts.norm, 1.0 + facts.majorant)
+    evaluated = raised_product(gamma(length, stored.dtype), gradient_norm, reach, facts.norm, 1.0 + facts.majorant)
     # Every product may also lose what lies under the smallest subnormal number; later factors enlarge it.
     smallest = float(np.finfo(stored.dtype).smallest_subnormal)
-    entries = out_channels * sizes.shape[1] * math.prod(sizes.geometry.kernel_size)
+    entries = math.prod(_weight_shape(stored, grad_output, geometry))
     enlarged = 1.0 + math.sqrt(grad_output.size) * gradient_norm
-    enlarged += _product(math.sqrt(math.prod(stored.shape)), facts.norm, facts.majorant)
-    lost = _product(2.0 * length * smallest, math.sqrt(entries), enlarged)
-    return _up(_product(upstream, reach, facts.decomposition, facts.norm) + evaluated + lost)
+    enlarged += raised_product(math.sqrt(math.prod(stored.shape)), facts.norm, facts.majorant)
+    lost = raised_product(2.0 * length * smallest, math.sqrt(entries), enlarged)
+    return raised(raised_product(upstream, reach, facts.decomposition, facts.norm) + evaluated + lost)
 
 
 def _exact_bound(
@@ -356,25 +323,34 @@ def _exact_bound(
     float_array("activation", activation, finite=True)
     if activation.shape != stored.shape:
         raise ValueError(f"activation must have the shape that was stored, {stored.shape}, got {activation.shape}")
-    exponent = max(_exponent(activation), _exponent(stored.reconstruct()))
-    error = _unit(activation, exponent) - _unit(stored.reconstruct(), exponent)
+    exponent = max(exponent_of(activation), exponent_of(stored.reconstruct()))
+    error = over_power(activation, exponent) - over_power(stored.reconstruct(), exponent)
     # What was rebuilt is A~ but for its rounding.
-    uncertain = _product(max(norms), reach, gamma(facts.terms, stored.dtype), facts.majorant, facts.norm)
+    uncertain = raised_product(max(norms), reach, gamma(facts.terms, stored.dtype), facts.majorant, facts.norm)
     if geometry is None:
         length = activation.shape[-1]
-        errors, error_exponent = _squared_singular_values(np.ldexp(error, exponent).reshape(1, -1, length))
-        gradients, gradient_exponent = _squared_singular_values(grad_output.reshape(1, -1, grad_output.shape[-1]))
+        errors, error_exponent = squared_singular_values(error.reshape(1, -1, length))
+        gradients, gradient_exponent = squared_singular_values(grad_output.reshape(1, -1, grad_output.shape[-1]))
         shorter = min(errors.shape[1], gradients.shape[1])
         square = float(errors[0, :shorter] @ gradients[0, :shorter])
-        bound = _scaled(math.sqrt(square * (1.0 + gamma(shorter, np.float64))), error_exponent + gradient_exponent)
-        return _up(bound + uncertain)
+        bound = times_power(
+            math.sqrt(square * (1.0 + gamma(shorter, np.float64))), exponent + error_exponent + gradient_exponent
+        )
+        return raised(bound + uncertain)
     energy = error * error * geometry.multiplicity(stored.shape[2:])
     grouped = energy.reshape(stored.shape[0], geometry.groups, -1).sum(axis=(0, 2))
     grouped *= 1.0 + gamma(energy.size + 3, np.float64)
     parts = [
-        _product(norm, _scaled(math.sqrt(float(part)), exponent)) for norm, part in zip(norms, grouped, strict=True)
+        raised_product(norm, times_power(math.sqrt(float(part)), exponent))
+        for norm, part in zip(norms, grouped, strict=True)
     ]
-    return _up(math.hypot(*parts) + uncertain)
+    return raised(math.hypot(*parts) + uncertain)
+
+
+def _weight_shape(stored: Stored, grad_output: Array, geometry: ConvGeometry | None) -> tuple[int, ...]:
+    if geometry is None:
+        return (grad_output.shape[-1], stored.shape[-1])
+    return (grad_output.shape[1], stored.shape[1] // geometry.groups, *geometry.kernel_size)
 
 
 def _storage_and_stored(kept: object) -> tuple[Storage, Stored]:
@@ -388,57 +364,3 @@ def _storage_and_stored(kept: object) -> tuple[Storage, Stored]:
         f"kept must be a KeptActivation or a pair (Storage, Stored), got {type(kept).__name__}; "
         "a tape's record has it as record.kept_activation"
     )
-
-
-def _squared_singular_values(matrices: Array) -> tuple[Array, int]:
-    """Return upper bounds on the squared singular values of (g, m, n) matrices, descending, over 4^exponent."""
-    exponent = _exponent(matrices)
-    unit = _unit(matrices, exponent)
-    rows, columns = unit.shape[1:]
-    gram = unit.swapaxes(1, 2) @ unit if columns <= rows else unit @ unit.swapaxes(1, 2)
-    shorter, longer = min(rows, columns), max(rows, columns)
-    energy = np.trace(gram, axis1=1, axis2=2) * (1.0 + 2.0 * gamma(longer + shorter, np.float64))
-    off = np.array([gram_energy_bound(shorter, longer, float(part)) for part in energy])
-    values = np.linalg.eigvalsh(gram)[:, ::-1] + off[:, np.newaxis]
-    return np.maximum(values, 0.0), exponent
-
-
-def _frobenius(array: Array, *, upward: bool = True) -> float:
-    """Return the Frobenius norm, from above or from below."""
-    exponent = _exponent(array)
-    unit = _unit(array, exponent).ravel()
-    slack = gamma(array.size + 3, np.float64)
-    energy = float(unit @ unit) * (1.0 + slack if upward else 1.0 - slack)
-    return _scaled(math.sqrt(energy), exponent)
-
-
-def _exponent(array: Array) -> int:
-    """Return the exponent of the power of two that brings the largest entry into [1/2, 1); 0 for a zero array."""
-    return math.frexp(max(float(array.max()), -float(array.min())))[1]
-
-
-def _unit(array: Array, exponent: int) -> Array:
-    """Return a float64 array over 2^exponent, which is exact."""
-    unit: Array = np.ldexp(array.astype(np.float64), -exponent)
-    return unit
-
-
-def _scaled(value: float, exponent: int) -> float:
-    """Return value * 2^exponent, inf where that is beyond the largest float64."""
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
-
-
-def _product(*factors: float) -> float:
-    """Return a product rounded up: 0 where a factor is, inf where it is beyond the largest float64."""
-    if 0.0 in factors:
-        return 0.0
-    mantissas, exponents = zip(*map(math.frexp, factors), strict=True)
-    return _up(_scaled(math.prod(mantissas), sum(exponents)))
-
-
-def _up(value: float) -> float:
-    """Return a little more than `value`: more than what a handful of roundings can have taken from it."""
-    return value * (1.0 + 2.0**-44)

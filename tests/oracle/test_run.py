@@ -1,0 +1,362 @@
+"""A whole run: what is reported of right, wrong, silent and partial targets, and that every report can be repeated."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import refgrad
+from refgrad.oracle import Check, check, find_case, load_target, run
+from refgrad.oracle.catalogue import catalogue
+from refgrad.oracle.protocol import LABELS, ROWS
+from refgrad.oracle.report import NOTHING, not_run_json
+from tests.oracle.implementations import layer
+from tests.oracle.test_answers import changed, setting, setting_from
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "implementations"
+FEW = (
+    "plain",
+    "plain, float32",
+    "four different pads",
+    "2 groups",
+    "stride equals dilation, 2",
+    "tie at the cut",
+    "zero energy",
+)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A catalogue of seven."""
+    monkeypatch.setattr(run, "catalogue", lambda: tuple(find_case(name) for name in FEW))
+
+
+def printed(report):
+    console = Console(record=True, width=200, file=io.StringIO())
+    report.print(console)
+    return console.export_text()
+
+
+WRONG = {
+    "wrong_padding_axes": (
+        {"forward", "grad_input", "grad_weight"},
+        "the padding of the height is used for the width as well",
+    ),
+    "wrong_stride_equals_dilation": ({"grad_weight"}, "the stride is ignored when it equals the dilation"),
+    "wrong_rank_off_by_one": ({"ranks"}, "every mode keeps one column too few"),
+    "wrong_groups_ignored": ({"grad_weight"}, "the groups are ignored: every group reads the channels of the first"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_example_fails_in_its_rows_with_its_cause_and_a_small_input(name):
+    rows, cause = WRONG[name]
+    report = check(load_target(str(EXAMPLES / f"{name}.py")), cases=10)
+    assert report.exit_code == 1
+    assert {failure.row for failure in report.failures} == rows
+    for failure in report.failures:
+        assert failure.cause.mistake.cause == cause
+        assert (failure.cause.explained, failure.cause.contradicted) == (failure.cause.looked_at, 0)
+        assert failure.shrunk
+        assert failure.verdict.ratio >= 10
+        sizes = [
+            array.size for array in (failure.case.x, failure.case.weight, failure.case.bias, failure.case.grad_output)
+        ]
+        assert sum(sizes) <= 16
+
+
+def test_the_right_example_passes_on_every_case():
+    report = check(load_target(str(EXAMPLES / "correct_numpy.py")), cases=30, seed=1)
+    judged = len(catalogue()) + 30
+    assert (report.exit_code, report.status, report.error, report.failures) == (0, "passed", None, ())
+    assert [(row.name, row.passed) for row in report.rows] == [(row, judged) for row in ROWS]
+    assert all(row.worst is None or row.worst <= 1 for row in report.rows)
+
+
+def test_every_row_counts_every_case(few):
+    report = check(layer(keys=("output", "grad_weight")), cases=3)
+    for row in report.rows:
+        assert row.passed + row.failed + row.inconclusive + row.not_provided == len(FEW) + 3
+    assert {row.name for row in report.rows if row.not_provided} == set(ROWS) - {"call", "forward", "grad_weight"}
+
+
+def test_a_target_that_returns_nothing_has_not_passed(few):
+    report = check(lambda *_, **__: {}, cases=2)
+    assert (report.exit_code, report.status, report.error) == (1, "failed", NOTHING)
+    assert NOTHING in printed(report)
+    assert json.loads(report.to_json())["error"] == NOTHING
+
+
+def test_a_target_that_claims_nothing_has_not_passed(few):
+    def refuse(*_, **__):
+        raise NotImplementedError("any of this")
+
+    report = check(refuse, cases=2)
+    assert (report.exit_code, report.error, report.unclaimed) == (1, NOTHING, (("any of this", len(FEW) + 2),))
+    assert f"Not claimed in {len(FEW) + 2} cases: any of this" in printed(report)
+
+
+def test_a_target_that_is_only_inconclusive_has_not_passed(monkeypatch):
+    monkeypatch.setattr(run, "catalogue", lambda: (find_case("flat spectrum"),))
+    report = check(layer(keys=("grad_weight",)), cases=0)
+    assert (report.exit_code, report.error) == (1, NOTHING)
+
+
+def test_a_case_that_is_not_claimed_is_counted_and_the_others_decide(few):
+    right = layer()
+
+    def without_groups(*arguments, groups, **attributes):
+        if groups > 1:
+            raise NotImplementedError("groups")
+        return right(*arguments, groups=groups, **attributes)
+
+    report = check(without_groups, cases=0)
+    assert (report.exit_code, report.unclaimed) == (0, (("groups", 1),))
+    assert {row.not_provided for row in report.rows} == {1}
+
+
+def test_a_key_that_is_missing_in_some_cases_fails_there(few):
+    """A missing gradient fails: what is returned for one group is claimed for all."""
+
+    def forgetful(*arguments, groups, **attributes):
+        answer = layer()(*arguments, groups=groups, **attributes)
+        if groups > 1:
+            del answer["grad_weight"]
+        return answer
+
+    report = check(forgetful, cases=0)
+    (failure,) = report.failures
+    assert (failure.row, failure.kind, failure.failed, failure.names) == ("grad_weight", "missing", 1, ("2 groups",))
+    assert failure.verdict.message == "grad_weight is missing, though it was returned for other cases"
+    assert report.exit_code == 1
+
+
+def test_a_factor_that_is_missing_in_some_cases_fails_though_the_core_is_there(few):
+    def forgetful(x, *arguments, **attributes):
+        answer = layer()(x, *arguments, **attributes)
+        if x.dtype == np.float32:
+            del answer["factors"]
+        return answer
+
+    (failure,) = check(forgetful, cases=0).failures
+    assert (failure.row, failure.kind, failure.names) == ("factors", "missing", ("plain, float32",))
+
+
+def test_an_exception_is_shrunk_to_the_smallest_input_that_raises_it(few):
+    def brittle(x, *arguments, groups, **attributes):
+        if groups == 2:
+            raise ArithmeticError("no groups here")
+        return layer()(x, *arguments, groups=groups, **attributes)
+
+    report = check(brittle, cases=0)
+    (failure,) = report.failures
+    assert (failure.row, failure.kind, failure.case.groups, failure.case.x.size) == (
+        "call",
+        "call raised ArithmeticError",
+        2,
+        2,
+    )
+    assert 'raise ArithmeticError("no groups here")' in printed(report)
+
+
+def test_failures_of_two_kinds_in_one_row_are_both_reported_with_the_one_cause(few):
+    """The mean over the batch, and twice a wrong shape."""
+
+    def mean(answer, arguments):
+        answer["grad_bias"] = arguments[3].sum(axis=(2, 3)) if arguments[0].shape[1] == 4 else answer["grad_bias"]
+        answer["output"] = (
+            answer["output"].astype(np.float16) if arguments[0].dtype == np.float32 else -answer["output"]
+        )
+
+    failures = check(changed(mean), cases=0).failures
+    kinds = {(failure.row, failure.kind) for failure in failures}
+    assert {("forward", "dtype"), ("forward", "value")} <= kinds
+
+
+def test_a_T12_failure_names_what_is_wrong_with_the_factors(monkeypatch):
+    monkeypatch.setattr(run, "catalogue", lambda: (find_case("steep spectrum"), find_case("plain")))
+
+    def trailing(matrix):
+        left, values, _ = np.linalg.svd(matrix, full_matrices=False)
+        return left[:, ::-1], values**2
+
+    failures = {failure.row: failure for failure in check(layer(trailing), cases=0).failures}
+    assert failures["grad_weight"].kind == "T12"
+    assert (
+        failures["grad_weight"].cause.mistake.name
+        == failures["factors"].cause.mistake.name
+        == "factors: trailing vectors"
+    )
+
+
+def test_an_unknown_mistake_has_no_cause_and_the_report_says_so(few):
+    report = check(setting_from("grad_bias", lambda answer, _: answer["grad_bias"] + 17), cases=0)
+    (failure,) = report.failures
+    assert failure.cause is None
+    assert "no mistake in the library gives these values" in printed(report)
+
+
+def test_the_same_seed_gives_the_same_report_and_another_another(few):
+    wrong = setting_from("grad_bias", lambda answer, _: answer["grad_bias"] / 2)
+    first, again, other = (check(wrong, cases=5, seed=seed).to_json() for seed in (4, 4, 5))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_an_interrupted_run_reports_what_was_judged(few, number):
+    """Nothing is lost but the case under way; what was not shrunk is shown as it was found."""
+    whole = Check(setting_from("grad_bias", lambda answer, _: -answer["grad_bias"]), cases=3)
+    iterator = iter(whole)
+    for _ in range(number + 1):
+        next(iterator)
+    iterator.close()
+    report = whole.report()
+    assert (report.status, report.catalogue, report.generated, report.asked_for) == (
+        "interrupted",
+        number,
+        0,
+        len(FEW) + 3,
+    )
+    assert f"INTERRUPTED after {number} of {len(FEW) + 3} inputs" in printed(report)
+    assert [failure.shrunk for failure in report.failures] == [False] * bool(number)
+
+
+def test_progress_is_told_before_every_step(few):
+    seen = []
+    check(layer(), cases=2, seed=9, progress=seen.append)
+    assert [step.done for step in seen] == list(range(len(FEW) + 2))
+    assert {step.total for step in seen} == {len(FEW) + 2}
+    assert [step.doing for step in seen] == [*FEW, "generated 9/0", "generated 9/1"]
+
+
+def test_check_refuses_negative_numbers():
+    with pytest.raises(ValueError, match="cases must be at least 0, got -1"):
+        check(layer(), cases=-1)
+    with pytest.raises(ValueError, match="seed must be at least 0, got -3"):
+        check(layer(), seed=-3)
+
+
+@pytest.mark.parametrize("shrunk", [True, False])
+def test_the_snippet_reproduces_the_failure_by_itself(tmp_path, shrunk):
+    name = EXAMPLES / "wrong_stride_equals_dilation.py"
+    run_ = Check(load_target(str(name)), cases=0, target=str(name))
+    iterator = iter(run_)
+    if shrunk:
+        for _ in iterator:
+            pass
+    else:
+        for _ in range(45):
+            next(iterator)
+    failure = run_.report().failures[0]
+    assert failure.shrunk == shrunk
+    assert ("find_case" in failure.snippet) != shrunk
+    (tmp_path / "snippet.py").write_text(failure.snippet)
+    done = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.strip() == failure.verdict.message
+    assert done.stderr.rstrip().endswith("AssertionError")
+
+
+def test_the_snippet_of_a_right_target_says_nothing(tmp_path):
+    """The same input, the right implementation: what the snippet asserts is not false for everybody."""
+    wrong, right = (str(EXAMPLES / f"{name}.py") for name in ("wrong_groups_ignored", "correct_numpy"))
+    failure = check(load_target(wrong), cases=0, target=wrong).failures[0]
+    (tmp_path / "snippet.py").write_text(failure.snippet.replace(wrong, right))
+    done = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+HEAD = {"schema", "refgrad", "target", "seed", "status", "error"}
+
+
+def test_the_json_has_the_documented_keys_and_no_others(few):
+    document = json.loads(
+        check(setting_from("output", lambda a, _: a["output"] * np.nan), cases=1, target="t").to_json()
+    )
+    assert set(document) == HEAD | {"cases", "rows", "failures", "not_claimed"}
+    assert (document["schema"], document["refgrad"], document["target"]) == (
+        "refgrad-check/1",
+        refgrad.__version__,
+        "t",
+    )
+    assert document["cases"] == {"catalogue": len(FEW), "generated": 1, "asked_for": len(FEW) + 1}
+    assert [set(row) for row in document["rows"]] == [
+        {"row", "passed", "failed", "inconclusive", "not_provided", "worst_measured_over_allowed", "digits"}
+    ] * len(ROWS)
+    (failure,) = document["failures"]
+    text = refgrad.oracle.report.__doc__
+    for key in (*document, *document["rows"][0], *failure, *failure["input"]):
+        assert f'"{key}"' in text or f"``{key}``" in text, f"{key} is not documented"
+    assert (failure["measured_over_allowed"], failure["value"]) == ("inf", "nan")
+    assert document["rows"][1]["worst_measured_over_allowed"] == "inf"
+    assert set(document["rows"][3]["digits"]["float64"]) == {"fewest", "median"}
+
+
+def test_the_json_of_a_cause_has_the_documented_keys(few):
+    document = json.loads(check(setting_from("grad_weight", lambda a, _: -a["grad_weight"]), cases=0).to_json())
+    cause = document["failures"][0]["cause"]
+    assert set(cause) == {"name", "sentence", "explained", "looked_at", "contradicted", "passing"}
+    assert cause["sentence"] == "your grad_weight equals the one where the sign is turned round"
+
+
+def test_the_json_of_a_target_that_was_not_run_is_its_head():
+    document = json.loads(not_run_json("layer.py", 3, "there is no file layer.py"))
+    assert set(document) == HEAD
+    assert (document["status"], document["error"], document["seed"]) == ("not run", "there is no file layer.py", 3)
+
+
+def test_the_table_fits_a_terminal_of_80_columns(few):
+    console = Console(record=True, width=80, file=io.StringIO())
+    check(setting_from("output", lambda a, _: 1e300 * a["output"]), cases=0).print(console)
+    lines = console.export_text().splitlines()
+    for label in LABELS.values():
+        assert any(line.startswith(f" {label}") for line in lines), f"{label} was cut"
+    assert not any("…" in line for line in lines)
+
+
+def test_the_report_shows_ratio_digits_and_words(few):
+    text = printed(check(setting_from("grad_bias", lambda a, _: a["grad_bias"] / 2), cases=0, target="mine.py"))
+    assert "mine.py" in text
+    assert "failure 1: grad_bias (db), value" in text
+    assert "times what is allowed" in text
+    assert "FAILED: grad_bias; on 7 inputs (7 named, 0 generated from seed 0)" in text
+
+
+def test_a_warning_of_the_target_is_shown_with_its_failure(few):
+    def noisy(answer, arguments):
+        answer["grad_bias"] = np.sqrt(-np.ones(len(arguments[1]), arguments[0].dtype))
+
+    assert "RuntimeWarning: invalid value encountered in sqrt" in printed(check(changed(noisy), cases=0))
+
+
+def test_inconclusive_verdicts_are_counted_and_explained(monkeypatch):
+    monkeypatch.setattr(run, "catalogue", lambda: (find_case("flat spectrum"), find_case("plain")))
+    report = check(layer(keys=("grad_weight",)), cases=0)
+    row = next(row for row in report.rows if row.name == "grad_weight")
+    assert (row.passed, row.inconclusive, report.exit_code) == (1, 1, 0)
+    assert "1 verdict is inconclusive: return core and factors" in printed(report)
+
+
+def test_a_failure_by_little_is_shrunk_without_becoming_no_failure(few):
+    """Twice what is allowed is under the margin that shrinking likes: it is kept as it is."""
+
+    def slightly(answer, arguments):
+        answer["grad_bias"] = answer["grad_bias"] * (1 + 2**-40 if arguments[0].dtype == np.float64 else 1)
+
+    (failure,) = check(changed(slightly), cases=0).failures
+    assert failure.verdict.failed
+    assert 1 < failure.verdict.ratio < math.inf
+
+
+def test_unknown_keys_do_not_hide_the_known(few):
+    report = check(setting(extra=1), cases=0)
+    assert [(failure.row, failure.kind) for failure in report.failures] == [("call", "unknown key")]
+    assert next(row for row in report.rows if row.name == "forward").passed == len(FEW)
