@@ -1,5 +1,6 @@
 """Configuration of the documentation site."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -28,3 +29,18 @@ HERE = Path(__file__).parent
 shutil.copytree(
     HERE.parent / "proofs", HERE / "proofs", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__")
 )
+
+
+def escape_norms(app, what, name, obj, options, lines):
+    """Keep |A|, a norm, from being read as the name of a substitution; examples and literals stay as they are."""
+    example = False
+    for number, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            parts = re.split("(`[^`]+`)", line)
+            lines[number] = "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
+
+
+def setup(app):
+    """Escape before numpydoc, which listens with the default priority, takes the sections apart."""
+    app.connect("autodoc-process-docstring", escape_norms, priority=400)

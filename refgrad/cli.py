@@ -91,7 +91,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="How many images a step sees.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Of the first step; it falls to 0 along half a cosine.")] = 0.05,
     momentum: Annotated[float, typer.Option(help="Of SGD, in [0, 1).")] = 0.9,
-    weight_decay: Annotated[float, typer.Option(help="Of SGD.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="Of SGD.")] = 0.02,
     no_norm: Annotated[bool, typer.Option("--no-norm", help="Leave out the batch normalisation.")] = False,
     out: Annotated[Path, typer.Option(help="The folder for results, picture and checkpoints.")] = Path("runs/digits"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 import refgrad as rg
-from refgrad.bounds import GRADES, GradientBound, network_bound, spectral_norms, weight_gradient_bound
+from refgrad.bounds import (
+    GRADES,
+    GradientBound,
+    activation_error_bounds,
+    network_bound,
+    spectral_norms,
+    weight_gradient_bound,
+)
 from refgrad.bounds.norms import exponent_of, frobenius_norm, raised_product, times_power
 from refgrad.geometry import ConvGeometry
 from refgrad.storage import HOSVD, SVD, Exact
@@ -282,3 +289,5 @@ def test_a_storage_whose_error_nobody_knows_has_no_bound():
     known = np.ones((2, 2))
     with pytest.raises(TypeError, match=r"kept must hold what Exact, SVD or HOSVD stores, .* got Halved"):
         weight_gradient_bound((Exact(), Halved()), np.ones((2, 2)), grad_weight=known)
+    with pytest.raises(TypeError, match=r"stored must be what Exact, SVD or HOSVD stores, .* got Halved"):
+        activation_error_bounds(Halved())

@@ -375,7 +375,7 @@ def test_small_groups_go_to_the_loops_and_others_to_BLAS():
     assert not small_groups.applies((2, 8, 1, plane + 1), (2, 8, 1, plane), ConvGeometry.of(1, groups=8), 8)
 
 
-def test_T14_scattering_patches_is_the_adjoint_of_gathering_them():
+def test_D6_scattering_patches_is_the_adjoint_of_gathering_them():
     generator = np.random.default_rng(0)
     geometry = ConvGeometry.of((2, 3), stride=(2, 1), padding=((1, 0), (2, 1)), dilation=(1, 2))
     images = generator.integers(-4, 5, (3, 5, 6, 2)).astype(float)

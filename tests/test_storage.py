@@ -98,6 +98,11 @@ def test_dense_describes_its_array():
     assert dense.reconstruct() is dense.array
 
 
+def test_dense_takes_only_activations():
+    with pytest.raises(ValueError, match=r"activation must have at least 2 axes, got 1"):
+        Dense(np.ones(3))
+
+
 # frozen, adopt and held_bytes
 
 

@@ -509,7 +509,7 @@ def test_a_checkpoint_comes_back_as_it_was(data, tmp_path):
         ({"epochs": 3, "seed": 9}, "epochs is 3, but 2 there; seed is 9, but 1 there"),
         ({"learning_rate": 0.1}, "learning_rate is 0.1, but 0.05 there"),
         ({"momentum": 0.5}, "momentum is 0.5, but 0.9 there"),
-        ({"weight_decay": 0.5}, "weight_decay is 0.5, but 0.0 there"),
+        ({"weight_decay": 0.5}, "weight_decay is 0.5, but 0.02 there"),
         ({"norm": False}, "norm is False, but True there"),
     ],
 )

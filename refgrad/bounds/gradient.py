@@ -31,7 +31,7 @@ from refgrad.storage.exact import Dense
 from refgrad.storage.sizes import Sizes
 from refgrad.tape import KeptActivation
 
-__all__ = ["GRADES", "GradientBound", "network_bound", "weight_gradient_bound"]
+__all__ = ["GRADES", "GradientBound", "activation_error_bounds", "network_bound", "weight_gradient_bound"]
 
 GRADES = ("a_priori", "a_posteriori", "exact")
 """From what the explained variance promises; from what was discarded; from the activation itself."""
@@ -179,6 +179,45 @@ def weight_gradient_bound(
         rounding=_rounding(stored, facts, grad_output, geometry, max(norms), reach),
         magnitude=frobenius_norm(grad_weight),
     )
+
+
+def activation_error_bounds(stored: Stored) -> tuple[float, float]:
+    """Return what |A - A~| is at least and at most, from the discarded energies alone (THEORY T3, T7, T8).
+
+    max_j tau_j <= |A - A~|^2 <= sum_j tau_j. The two are one number for a truncated SVD, where it is tau_1, and for a
+    sequentially truncated HOSVD, where it is the sum.
+
+    Parameters
+    ----------
+    stored : Stored
+        What Exact, SVD or HOSVD stored.
+
+    Returns
+    -------
+    (float, float)
+        In exact arithmetic; the second rounded up.
+
+    Raises
+    ------
+    TypeError
+        Where it is kept in a way that no bound is known for.
+
+    Examples
+    --------
+    >>> from refgrad.multilinear import hosvd
+    >>> [round(bound, 6) for bound in activation_error_bounds(hosvd(np.diag([3.0, 1.0]), ranks=(1, 1)))]
+    [1.0, 1.414214]
+    """
+    if isinstance(stored, Dense):
+        return 0.0, 0.0
+    if not isinstance(stored, (LowRank, Tucker)):
+        raise TypeError(
+            f"stored must be what Exact, SVD or HOSVD stores, whose error is known, got {type(stored).__name__}"
+        )
+    upper = raised_product(stored.relative_error_bound, stored.norm)
+    if isinstance(stored, LowRank) or stored.sequential:
+        return upper, upper
+    return math.sqrt(max(stored.discarded_fraction)) * stored.norm, upper
 
 
 def network_bound(bounds: Iterable[GradientBound]) -> GradientBound:

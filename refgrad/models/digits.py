@@ -20,7 +20,8 @@ class DigitsNet(Module):
     """Three 3 x 3 convolutions of 16, 32 and 64 channels and a linear layer.
 
     Each convolution keeps height and width, and is followed by batch normalisation, where wanted, and a ReLU; the
-    second and the third by a 2 x 2 max pooling too. A convolution that is normalised has no bias: the mean would take it away.
+    second and the third by a 2 x 2 max pooling too. A convolution that is normalised has no bias, which the mean would
+    only take away again.
 
     Parameters
     ----------

@@ -210,9 +210,9 @@ def random_tensor(generator: np.random.Generator, shape: tuple[int, ...], spectr
     shape : tuple of int
         Of the tensor.
     spectrum : str
-        "normal", "relu" (the mean of such takes most of the energy), "integers", "signs", "tied" (as many equal singular
-        values as the shortest axis is long), "steep" (rank-1 terms
-        that fall by 64), "rank 1", "repeated" (samples that come twice), "dead slice", or "zero".
+        "normal", "relu" (the mean of such takes most of the energy), "integers", "signs", "tied" (as many equal
+        singular values as the shortest axis is long), "steep" (rank-1 terms that fall by 64), "rank 1", "repeated"
+        (samples that come twice), "dead slice", or "zero".
     """
     if spectrum == "zero":
         return np.zeros(shape)

@@ -270,12 +270,9 @@ class Report:
         if self.error:
             return f"FAILED: {self.error}"
         doubtful = sum(row.inconclusive for row in self.rows)
-        also = (
-            f"; {doubtful} verdicts are inconclusive: return core and factors, and they can be judged"
-            if doubtful
-            else ""
-        )
-        return f"PASSED: everything that it returned is right, on {what}{also}"
+        if doubtful:
+            what += f"; inconclusive: {doubtful}, which could be judged if it returned core and factors"
+        return f"PASSED: everything that it returned is right, on {what}"
 
     def _table(self) -> Table:
         from rich import box

@@ -28,12 +28,17 @@ class Dense:
     ----------
     array : array
         The activation. Made immutable by `refgrad.storage.base.frozen`: copied, unless it can never change anyway.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where it is not a finite float array of 2, 3 or 4 axes.
     """
 
     array: Array
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "array", frozen(self.array))
+        object.__setattr__(self, "array", frozen(checked_activation(self.array)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +102,7 @@ class Exact(Storage):
         TypeError, ValueError
             Where `activation` is not a finite float array of 2, 3 or 4 axes.
         """
-        return Dense(checked_activation(activation))
+        return Dense(activation)
 
     def restore(self, stored: Stored) -> Array:
         """Return the activation.

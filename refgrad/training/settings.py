@@ -58,7 +58,7 @@ class Settings:
     batch_size: int = 64
     learning_rate: float = 0.05
     momentum: float = 0.9
-    weight_decay: float = 0.0
+    weight_decay: float = 0.02
     norm: bool = True
     seed: int = 0
 

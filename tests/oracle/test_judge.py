@@ -165,6 +165,12 @@ def test_a_tie_at_the_cut_admits_both_ranks_and_no_third():
         assert outcome(lambda *_, rank=rank, **__: {"ranks": (rank,) * 4}, case, "ranks") is expected
 
 
+def test_a_rank_above_the_admissible_ones_fails():
+    case = find_case("half kept")
+    assert Reference(case).modes[3].ranks[1] < 7
+    assert outcome(lambda *_, **__: {"ranks": (1, 1, 1, 7)}, case, "ranks") is Outcome.FAILED
+
+
 def test_a_wrong_rank_names_its_mode():
     verdict = judge(lambda *_, **__: {"ranks": (3, 3, 2, 3)}, find_case("tie at the cut")).verdicts["ranks"]
     assert verdict.message == "ranks are (3, 3, 2, 3): mode 2 has 2, expected 3 to 4"

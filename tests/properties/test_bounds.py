@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from refgrad.bounds import GRADES, network_bound, spectral_norms, weight_gradient_bound
+from refgrad.bounds import GRADES, activation_error_bounds, network_bound, spectral_norms, weight_gradient_bound
 from refgrad.bounds.norms import frobenius_norm
 from refgrad.geometry import ConvGeometry
-from refgrad.multilinear import gram_energy_bound
+from refgrad.multilinear import LowRank, gram_energy_bound, sequential_hosvd
 from refgrad.rounding import gamma, singular_value_bound, unit_roundoff
 from refgrad.storage import HOSVD, SVD, Exact
 from tests.storage_cases import Layer, compressing_storages, conv_layers, exact_gradient, layers, linear_layers
@@ -63,6 +63,21 @@ def test_T3_the_grades_are_in_order(layer, data):
     assert bound.exact <= bound.total("a_posteriori")
     if bound.a_priori is not None:
         assert bound.a_posteriori <= bound.total("a_priori")
+
+
+@given(x=tensors(minimum_axes=2), eps=st.sampled_from([0.3, 0.7, 0.9, 1.0]))
+def test_T3_T7_T8_the_error_of_the_activation_is_between_the_discarded_energies(x, eps):
+    for stored in (SVD(eps).store(x), HOSVD(eps).store(x), sequential_hosvd(x, eps), Exact().store(x)):
+        lower, upper = activation_error_bounds(stored)
+        error = distance(x, stored.reconstruct())
+        norm = frobenius_norm(x)
+        ranks = x.shape if stored.multilinear_rank is None else stored.multilinear_rank
+        # Both are true of A~ in exact arithmetic: what was stored and rebuilt is off by a multiple of u |A|.
+        off = gamma(sum(x.shape) + 2 * x.ndim, x.dtype) * math.sqrt(math.prod(ranks)) * norm
+        off += 4.0 * x.ndim * singular_value_bound(x.size, norm, np.float64)
+        assert lower - off <= error <= upper + off
+        if isinstance(stored, LowRank) or getattr(stored, "sequential", False):
+            assert lower == upper
 
 
 @given(layer=layers(), eps=st.sampled_from([0.3, 0.7, 0.9, 1.0]))

@@ -449,20 +449,22 @@ def test_T21_permuted_samples_and_zero_rows_leave_no_trace_in_the_other_modes(te
             assert_same_bits(longer_core, core)
 
 
-@given(tensors(dtype=np.float64, minimum_axes=2, scaled=False), st.data())
-def test_T21_duplicated_samples_scale_the_singular_values_by_the_root_of_2(tensor, data):
-    ranks = tuple(data.draw(st.integers(1, length)) for length in tensor.shape)
-    core, factors = spec.hosvd(tensor, ranks=ranks)
-    doubled_core, doubled = spec.hosvd(np.concatenate([tensor, tensor]), ranks=ranks)
-    for axis in range(1, tensor.ndim):
-        assert_same_bits(doubled[axis], factors[axis])
-    bound = 2 * singular_value_bound(2 * tensor.size, norm(tensor), np.float64)
-    values, doubled_values = (
-        spec.jacobi_svd(spec.unfold(array, 0))[1] for array in (tensor, np.concatenate([tensor, tensor]))
-    )
-    assert_within(doubled_values[: len(values)], math.sqrt(2) * values, 2 * bound)
-    assert doubled_core.shape == core.shape
-    assert_within(norm(doubled_core), math.sqrt(2) * norm(core), 4 * bound)
+def columns_in_any_order(matrix):
+    """Where singular values tie, the order of their vectors is not determined."""
+    return matrix[:, np.lexsort(matrix)]
+
+
+@given(tensors(dtype=np.float64, minimum_axes=2, scaled=False))
+def test_T21_duplicated_samples_scale_the_singular_values_by_the_root_of_2(tensor):
+    twice = np.concatenate([tensor, tensor])
+    for mode in range(tensor.ndim):
+        left, values, _ = spec.jacobi_svd(spec.unfold(tensor, mode))
+        doubled_left, doubled_values, _ = spec.jacobi_svd(spec.unfold(twice, mode))
+        allowed = 3 * singular_value_bound(twice.size, norm(twice), np.float64)
+        assert_within(doubled_values[: len(values)], math.sqrt(2) * values, allowed)
+        assert_within(doubled_values[len(values) :], np.zeros(len(doubled_values) - len(values)), allowed)
+        if mode > 0:
+            assert_same_bits(columns_in_any_order(doubled_left), columns_in_any_order(left))
 
 
 @given(conv_cases(dtype=np.float64, longest=5))
