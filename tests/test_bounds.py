@@ -161,6 +161,14 @@ def test_T13_bounds_the_gradient_of_a_network(storage, dtype):
         assert together.a_posteriori < 20.0 * error, "so loose a bound says nothing"
 
 
+def test_T13_squares_add_up_in_every_field_and_what_is_missing_stays_missing():
+    layers = [GradientBound(3.0, 6.0, 9.0, 12.0, 15.0), GradientBound(4.0, 8.0, 12.0, 16.0, 20.0)]
+    assert network_bound(layers) == GradientBound(5.0, 10.0, 15.0, 20.0, 25.0)
+    assert network_bound(iter(layers[:1])) == layers[0]
+    partial = network_bound([*layers, GradientBound(None, 0.0, None, 0.0, 0.0)])
+    assert partial == GradientBound(None, 10.0, None, 20.0, 25.0)
+
+
 # Norms
 
 
@@ -180,6 +188,11 @@ def test_norms_of_numbers_whose_squares_overflow_or_vanish(exponent, dtype):
     scaled = np.ldexp(matrix.astype(np.float64), -exponent)
     assert math.isclose(frobenius_norm(matrix), math.ldexp(np.linalg.norm(scaled), exponent), rel_tol=RAISED)
     assert math.isclose(spectral_norms(matrix)[0], math.ldexp(np.linalg.norm(scaled, 2), exponent), rel_tol=RAISED)
+
+
+def test_spectral_norms_are_never_below_norms_that_are_known_exactly():
+    for matrix, norm in ((np.ones((200, 50)), 100.0), (np.diag([3.0, 4.0]), 4.0), (np.full((1, 9), 2.0), 6.0)):
+        assert norm <= spectral_norms(matrix)[0] <= norm * (1.0 + RAISED)
 
 
 def test_frobenius_norm_from_above_and_from_below():

@@ -271,11 +271,12 @@ def peak_beyond_result(call):
 CONVOLUTIONS = [
     # what, working memory, shape, out channels, geometry
     ("a batch", 2 * MEBI, (32, 16, 24, 24), 8, ConvGeometry.of(3, padding=1)),
+    ("patches of one pixel", 2 * MEBI, (256, 32, 16, 16), 8, ConvGeometry.of(1)),
     ("groups", MEBI // 2, (64, 8, 16, 16), 12, ConvGeometry.of(3, padding=1, groups=2, stride=(1, 2))),
     ("rows of one image", MEBI // 2, (2, 4, 160, 100), 4, ConvGeometry.of((3, 5), padding=2)),
     ("parts of a row", MEBI // 2, (1, 4, 6, 1600), 4, ConvGeometry.of((3, 5), padding=2)),
     ("one output a group", MEBI // 2, (4, 20, 40, 40), 2, ConvGeometry.of(3, padding=1, groups=2)),
-    ("depthwise", MEBI // 2, (64, 8, 24, 24), 8, ConvGeometry.of(3, padding=1, groups=8)),
+    ("depthwise", 2 * MEBI, (64, 8, 24, 24), 8, ConvGeometry.of(3, padding=1, groups=8)),
     ("depthwise, planes too large", MEBI // 2, (1, 2, 160, 160), 2, ConvGeometry.of(3, padding=1, groups=2)),
 ]
 

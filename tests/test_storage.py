@@ -10,7 +10,17 @@ from refgrad.geometry import ConvGeometry
 from refgrad.storage import HOSVD, SVD, Dense, Exact, Storage, Stored, adopt, frozen, held_arrays, held_bytes
 from refgrad.storage.base import owner
 from refgrad.storage.contraction import contraction_sizes, factored_weight_gradient
-from refgrad.storage.order import PAPER_ORDER, WORKING_MEMORY, Counts, best_plan, plan_of
+from refgrad.storage.order import (
+    PAPER_ORDER,
+    WORKING_MEMORY,
+    Blocks,
+    Counts,
+    Order,
+    Plan,
+    best_plan,
+    plan_of,
+    possible_orders,
+)
 from refgrad.storage.sizes import Sizes
 from tests.assertions import assert_same_bits
 from tests.storage_cases import core_and_factors, held_by_numpy, peak_beside_result
@@ -219,6 +229,16 @@ def test_the_plan_of_the_paper_is_not_the_only_one_taken():
     assert best_plan(depthwise, 4).order.channels, "all out channels with all of K_2 would cost 32 times as much"
 
 
+def test_an_order_that_is_cheap_at_once_but_not_in_blocks_is_passed_over():
+    sizes = Sizes.of((4, 8, 8, 8), (1, 4, 5, 6), 16, CONV)
+    budget = 4 * 8 * 8 * 8 * 3 // 4
+    at_once = min((plan_of(sizes, order) for order in possible_orders(sizes)), key=lambda plan: plan.multiply_adds)
+    in_blocks = [plan_of(sizes, order, budget) for order in possible_orders(sizes)]
+    best = best_plan(sizes, 8)
+    assert best.multiply_adds == min(plan.multiply_adds for plan in in_blocks if plan.working_numbers <= budget)
+    assert best.multiply_adds < plan_of(sizes, at_once.order, budget).multiply_adds
+
+
 def test_blocks_are_halved_only_as_far_as_needed():
     counts = Counts(Sizes.of((64, 16, 8, 8), (10, 8, 4, 4), 32, CONV), PAPER_ORDER)
     whole = counts.working_numbers()
@@ -238,6 +258,18 @@ def test_a_given_plan_is_followed():
         factored_weight_gradient, core, factors, grad_output, CONV, plan=plan_of(sizes, PAPER_ORDER, x.size // 4)
     )
     assert in_blocks < x.nbytes / 3 < x.nbytes < at_once
+
+
+def test_one_term_is_gone_before_the_next_is_made():
+    x, grad_output = activation((16, 4, 256)), activation((16, 4, 512), seed=1)
+    core, factors = core_and_factors(HOSVD(ranks=(8, 4, 256)).store(x))
+    sizes = contraction_sizes(core, factors, grad_output, None)
+    counts = Counts(sizes, Order(batch=False, channels=True, height=False, width=True))
+    blocks = Blocks(groups=1, batch=4, rows=4, channels=256, out_channels=256)
+    plan = Plan(counts.order, blocks, counts.multiply_adds(blocks), counts.working_numbers(blocks))
+    _, peak = peak_beside_result(factored_weight_gradient, core, factors, grad_output, plan=plan)
+    term = 256 * 256 * 8
+    assert term < peak < plan.working_numbers * 8 + term / 8
 
 
 # What the storages promise

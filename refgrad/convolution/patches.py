@@ -87,13 +87,13 @@ def gather_patches(images: Array, geometry: ConvGeometry, block: Block, patches:
         Filled.
     """
     by_tap = _by_tap(images, geometry, block, patches)
-    for u, v, (to_rows, to_columns), (from_rows, from_columns) in _taps(images, geometry, block):
+    for u, v, (rows, columns), (from_rows, from_columns) in _taps(images, geometry, block):
         target = by_tap[:, u, v]
-        target[:, : to_rows.start] = 0
-        target[:, to_rows.stop :] = 0
-        target[:, to_rows, : to_columns.start] = 0
-        target[:, to_rows, to_columns.stop :] = 0
-        target[:, to_rows, to_columns] = images[:, from_rows, from_columns]
+        target[:, : rows.start] = 0
+        target[:, rows.stop :] = 0
+        target[:, rows, : columns.start] = 0
+        target[:, rows, columns.stop :] = 0
+        target[:, rows, columns] = images[:, from_rows, from_columns]
 
 
 def scatter_patches(patches: Array, geometry: ConvGeometry, block: Block, images: Array) -> None:
@@ -111,8 +111,8 @@ def scatter_patches(patches: Array, geometry: ConvGeometry, block: Block, images
         Added to.
     """
     by_tap = _by_tap(images, geometry, block, patches)
-    for u, v, (to_rows, to_columns), (from_rows, from_columns) in _taps(images, geometry, block):
-        images[:, from_rows, from_columns] += by_tap[:, u, v, to_rows, to_columns]
+    for u, v, (rows, columns), (from_rows, from_columns) in _taps(images, geometry, block):
+        images[:, from_rows, from_columns] += by_tap[:, u, v, rows, columns]
 
 
 def _by_tap(images: Array, geometry: ConvGeometry, block: Block, patches: Array) -> Array:
@@ -128,9 +128,9 @@ def _taps(
     _, rows, columns = block
     horizontal = [_inside(geometry, 1, v, columns, images.shape[2]) for v in range(geometry.kernel_size[1])]
     for u in range(geometry.kernel_size[0]):
-        to_rows, from_rows = _inside(geometry, 0, u, rows, images.shape[1])
-        for v, (to_columns, from_columns) in enumerate(horizontal):
-            yield u, v, (to_rows, to_columns), (from_rows, from_columns)
+        inside_rows, from_rows = _inside(geometry, 0, u, rows, images.shape[1])
+        for v, (inside_columns, from_columns) in enumerate(horizontal):
+            yield u, v, (inside_rows, inside_columns), (from_rows, from_columns)
 
 
 def _inside(geometry: ConvGeometry, axis: int, tap: int, positions: slice, size: int) -> tuple[slice, slice]:
