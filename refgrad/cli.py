@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that ``refgrad --help`` answ
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def check(
     **Exits** 0 where everything that it returned is right, 1 where something is wrong, 2 on wrong usage, 3 where TARGET
     could not be run, 130 after Ctrl-C (what was judged so far is printed).
     """
+    _use_one_blas_thread()
     from refgrad.oracle.terminal import run_check
 
     raise typer.Exit(run_check(target, cases=cases, seed=seed, json_file=json))
@@ -101,6 +103,7 @@ def train(
     Shows for every epoch the loss, the test accuracy, the memory that activations take, how far the weight gradient is
     off, and the bound on that. Ctrl-C writes a checkpoint; `--resume` goes on from it with the same numbers.
     """
+    _use_one_blas_thread()
     from refgrad.training.command import train_command
 
     code = train_command(
@@ -117,3 +120,13 @@ def train(
         norm=not no_norm,
     )
     raise typer.Exit(code)
+
+
+def _use_one_blas_thread() -> None:
+    """Ask BLAS, before NumPy loads it, for one thread, unless the user has said how many.
+
+    The matrices here are so small that threads wait for each other longer than they compute, many times longer where
+    something else uses the machine; and the last bits of a sum follow from their number.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")

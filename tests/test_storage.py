@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refgrad.geometry import ConvGeometry
+from refgrad.multilinear import hosvd, svd
 from refgrad.storage import HOSVD, SVD, Dense, Exact, Storage, Stored, adopt, frozen, held_arrays, held_bytes
 from refgrad.storage.base import owner
 from refgrad.storage.contraction import contraction_sizes, factored_weight_gradient
@@ -164,6 +165,24 @@ def test_held_arrays_opens_dataclasses_and_containers_and_counts_memory_once():
     assert held_bytes(Dense, None) == 0
 
 
+@pytest.mark.parametrize("storage", [SVD, HOSVD])
+def test_the_method_is_the_decompositions(storage):
+    x = activation()
+    decompose = svd if storage is SVD else hosvd
+    kept = {}
+    for method in ("svd", "gram"):
+        kept[method] = storage(0.8, method=method).store(x).factors[0]
+        assert_same_bits(kept[method], decompose(x, 0.8, method=method).factors[0])
+    assert not np.array_equal(kept["svd"], kept["gram"]), "the two round differently"
+
+
+def test_T15_rounding_length_counts_every_sum():
+    conv = Sizes.of((4, 6, 8, 7), (2, 3, 5, 6), 9, ConvGeometry.of(3, stride=2))
+    # Sums over 4 samples, 5 of K_3 (more than H' = 3), 6 of K_4 (more than W' = 3), and over each mode and rank once.
+    assert conv.rounding_length == 4 * 5 * 6 + (2 + 3 + 5 + 6) + (4 + 6 + 8 + 7) + (3 + 3)
+    assert Sizes.of((30, 20), (5, 4), 9).rounding_length == 30 + (5 + 4 + 1 + 1) + (30 + 20 + 1 + 1) + 2
+
+
 # Working memory
 
 LARGE_CONVS = {
@@ -258,6 +277,14 @@ def test_a_given_plan_is_followed():
         factored_weight_gradient, core, factors, grad_output, CONV, plan=plan_of(sizes, PAPER_ORDER, x.size // 4)
     )
     assert in_blocks < x.nbytes / 3 < x.nbytes < at_once
+
+
+def test_the_copy_of_a_gradient_of_another_layout_is_counted():
+    x, grad_output = activation((32, 2, 8, 8)), np.asfortranarray(activation((32, 64, 8, 8), seed=1))
+    core, factors = core_and_factors(HOSVD(ranks=(2, 2, 2, 2)).store(x))
+    plan = plan_of(contraction_sizes(core, factors, grad_output, CONV), PAPER_ORDER)
+    _, peak = peak_beside_result(factored_weight_gradient, core, factors, grad_output, CONV, plan=plan)
+    assert grad_output.nbytes < peak < plan.working_numbers * 8 + grad_output.nbytes / 8
 
 
 def test_one_term_is_gone_before_the_next_is_made():
