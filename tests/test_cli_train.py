@@ -380,7 +380,7 @@ def test_the_picture_shows_accuracy_against_stored_numbers(records):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["exact", "svd", "hosvd"]
     labels = [text.get_text() for text in axes.texts]
     assert "exact" in labels
-    assert f"0.8\n{records[2].times_fewer:.0f} times fewer" in labels
+    assert f"0.8\n{records[2].times_fewer:.0f}x" in labels
     assert figure.get_supxlabel() == "not shown: hosvd-0.5 diverged"
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["require_matplotlib", "write_figure"]
 
 STYLES = {"exact": ("black", "o"), "svd": ("tab:orange", "s"), "hosvd": ("tab:blue", "^")}
+LEGEND = "store; labels: explained variance,\ntimes fewer numbers than exact"
 
 
 def require_matplotlib() -> None:
@@ -79,7 +80,7 @@ def draw(runs: Sequence[RunRecord], dataset: str) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     if any(run.test_accuracy is not None for run in runs):
-        axes.legend(loc="lower right", title="store; the labels say\nthe explained variance", title_fontsize="small")
+        axes.legend(loc="lower right", title=LEGEND, title_fontsize="small")
     missing = [f"{run.method.name} {run.status}" for run in runs if run.test_accuracy is None]
     if missing:
         figure.supxlabel(f"not shown: {', '.join(missing)}", fontsize="small", color="tab:red")
@@ -99,19 +100,20 @@ def _draw_store(axes: Axes, runs: Sequence[RunRecord], store: str, color: str, m
         return
     numbers, accuracies = [point[0] for point in points], [point[1] for point in points]
     axes.plot(numbers, accuracies, color=color, marker=marker, markersize=8, linewidth=1.0, label=store)
+    above = store != "hosvd"  # so that the labels of two stores that lie close stay apart
     for number, accuracy, run in points:
-        variance = run.method.explained_variance
-        fewer = run.times_fewer
-        text = store if variance is None else f"{variance:g}"
-        if fewer is not None and variance is not None:
-            text += f"\n{fewer:.{0 if fewer >= 10 else 1}f} times fewer"
+        variance, fewer = run.method.explained_variance, run.times_fewer
+        text = store
+        if variance is not None and fewer is not None:
+            text = f"{variance:g}\n{fewer:.{0 if fewer >= 10 else 1}f}x"
         axes.annotate(
             text,
             (number, accuracy),
-            (0, -9),
+            (0, 8 if above else -8),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom" if above else "top",
             fontsize=8,
             color=color,
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
         )
