@@ -245,50 +245,58 @@ from refgrad.cli import app
 from refgrad.training import Run, command
 from tests.training_data import few_digits
 
+pause, *words = sys.argv[1:]
 original, taken = Run._take_step, []
 
 def take(self, images, labels):
     taken.append(None)
-    if len(taken) == 5:
-        print("in step 5", flush=True)
+    if len(taken) == int(pause):
+        print("in step", pause, flush=True)
         while not signal.getsignal(signal.SIGINT).__self__():
             time.sleep(0.001)
     return original(self, images, labels)
 
 Run._take_step = take
 command.load = lambda name, seed, scaling: few_digits()
-app(sys.argv[1:])
+app(words)
 """
 
 
-def test_a_real_sigint_in_the_middle_of_a_step_loses_nothing(little, records, tmp_path):
-    words = ["train", "--store", "hosvd", "--explained-variance", "0.8", "--epochs", "2", "--batch-size", "20"]
-    words += ["--seed", "1", "--out", str(tmp_path)]
+def in_a_process(*words, pause=0):
+    """Run the command in a fresh process, with BLAS as the command wants it; press Ctrl-C in the step `pause`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        [sys.executable, "-c", CHILD, str(pause), "train", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
     )
     try:
-        assert process.stdout.readline() == "in step 5\n"
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)[0]
+        if pause:
+            assert process.stdout.readline() == f"in step {pause}\n"
+            process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=120)[0]
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, output
+    return process.returncode, output
+
+
+def test_a_real_sigint_in_the_middle_of_a_step_loses_nothing(tmp_path):
+    words = ["--store", "hosvd", "--explained-variance", "0.8", "--epochs", "2", "--batch-size", "20", "--out"]
+    code, output = in_a_process(*words, str(tmp_path / "stopped"), pause=5)
+    assert code == 130, output
     assert "Stopped by Ctrl-C: hosvd-0.8 interrupted at step 2 of epoch 2." in output
-    checkpoint = tmp_path / "checkpoint-hosvd-0.8.npz"
+    checkpoint = tmp_path / "stopped" / "checkpoint-hosvd-0.8.npz"
     stopped = Checkpoint.load(checkpoint)
     assert (stopped.status, stopped.epoch, stopped.step) == ("running", 1, 2)
-    result = invoke(*words[1:], "--resume")
-    assert result.exit_code == 0, result.output
-    resumed = Checkpoint.load(checkpoint)
-    assert [record.without_time() for record in resumed.epochs] == [
-        record.without_time() for record in records[2].epochs
-    ]
-    whole = Run(few_digits(), METHODS[2], SETTINGS)
-    whole.train()
+    for arguments in ([str(checkpoint.parent), "--resume"], [str(tmp_path / "whole")]):
+        code, output = in_a_process(*words, *arguments)
+        assert code == 0, output
+    resumed, whole = Checkpoint.load(checkpoint), Checkpoint.load(tmp_path / "whole" / checkpoint.name)
+    assert [record.without_time() for record in resumed.epochs] == [record.without_time() for record in whole.epochs]
     for part in ("model", "optimizer"):
-        for name, array in getattr(whole.state(), part).items():
+        for name, array in getattr(whole, part).items():
             assert_same_bits(getattr(resumed, part)[name], array, name)
 
 

@@ -115,5 +115,4 @@ def _draw_store(axes: Axes, runs: Sequence[RunRecord], store: str, color: str, m
             va="bottom" if above else "top",
             fontsize=8,
             color=color,
-            bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
         )
