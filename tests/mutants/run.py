@@ -20,7 +20,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("refgrad", "tests", "examples", "proofs", "pyproject.toml", "README.md")
+COPIED = ("refgrad", "tests", "examples", "proofs", "docs", "benchmarks", "Makefile", "pyproject.toml")
+COPIED += ("README.md", "CHANGELOG.md", "constraints.txt", "constraints-lowest.txt")
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -62,7 +63,10 @@ def failing_test(folder: Path, tests: tuple[str, ...]) -> str | None:
 
 
 def judge(mutant: Mutant) -> tuple[Mutant, str | None]:
-    """Plant one mutant in a fresh copy; return it with the test that killed it, or None."""
+    """Plant one mutant in a fresh copy; return it with the test that killed it, or None.
+
+    The whole suite is run where the mutant's own tests pass. It passes on a copy without a mutant, see `main`.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in COPIED:
@@ -72,7 +76,8 @@ def judge(mutant: Mutant) -> tuple[Mutant, str | None]:
             else:
                 shutil.copy(source, folder / part)
         target = folder / mutant.file
-        target.write_text(target.read_text().replace(mutant.old, mutant.new))
+        if mutant.old != mutant.new:
+            target.write_text(target.read_text().replace(mutant.old, mutant.new))
         return mutant, failing_test(folder, mutant.tests) or failing_test(folder, ())
 
 
@@ -84,6 +89,12 @@ def main(names: list[str]) -> int:
         raise SystemExit(f"no such mutant: {', '.join(sorted(unknown))}")
     chosen = [mutant for mutant in mutants if not names or mutant.name in names]
     console, survivors = Console(), []
+    console.print(
+        "First the whole suite on a copy without a mutant: if it fails there, no verdict would mean anything."
+    )
+    _, failure = judge(Mutant("none", "refgrad/__init__.py", "", "", ("tests/test_project.py",)))
+    if failure is not None:
+        raise SystemExit(f"the suite fails without any mutant: {failure}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = progress.add_task("mutants", total=len(chosen))
