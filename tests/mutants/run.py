@@ -7,6 +7,7 @@ survives, or if its text is not found just once.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("refgrad", "tests", "examples", "proofs", "docs", "benchmarks", "Makefile", "pyproject.toml")
 COPIED += ("README.md", "CHANGELOG.md", "constraints.txt", "constraints-lowest.txt")
+ABORTED = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS}
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -49,17 +51,29 @@ def load() -> list[Mutant]:
     return mutants
 
 
-def failing_test(folder: Path, tests: tuple[str, ...]) -> str | None:
-    """Run the tests in `folder`; return the first that fails, or None where all pass."""
+def failing_test(folder: Path, *tests: str) -> str | None:
+    """Run the tests in `folder`, all where none is named; return the first that fails, or None where all pass."""
     environment = {**os.environ, **SINGLE_THREADED, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if run.returncode == 0:
         return None
+    if run.returncode in ABORTED:  # a kernel that reads or writes out of bounds takes the interpreter with it
+        return f"the interpreter aborted ({signal.Signals(-run.returncode).name}) in {' '.join(tests)}"
     if run.returncode not in (1, 2):  # 1: a test failed; 2: a test module could not even be imported
         raise RuntimeError(f"pytest exited {run.returncode}:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
     lines = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return lines[0].split(" - ")[0] if lines else "(no test named)"
+
+
+def copy_to(folder: Path) -> None:
+    """Copy what the tests need to `folder`, with the compiled kernels: they stay valid, their sources keep their times."""
+    for part in COPIED:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.pyc"))
+        else:
+            shutil.copy(source, folder / part)
 
 
 def judge(mutant: Mutant) -> tuple[Mutant, str | None]:
@@ -69,16 +83,10 @@ def judge(mutant: Mutant) -> tuple[Mutant, str | None]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in COPIED:
-            source = ROOT / part
-            if source.is_dir():  # with the compiled kernels, which stay valid: their sources keep their times
-                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.pyc"))
-            else:
-                shutil.copy(source, folder / part)
+        copy_to(folder)
         target = folder / mutant.file
-        if mutant.old != mutant.new:
-            target.write_text(target.read_text().replace(mutant.old, mutant.new))
-        return mutant, failing_test(folder, mutant.tests) or failing_test(folder, ())
+        target.write_text(target.read_text().replace(mutant.old, mutant.new))
+        return mutant, failing_test(folder, *mutant.tests) or failing_test(folder)
 
 
 def main(names: list[str]) -> int:
@@ -92,7 +100,9 @@ def main(names: list[str]) -> int:
     console.print(
         "First the whole suite on a copy without a mutant: if it fails there, no verdict would mean anything."
     )
-    _, failure = judge(Mutant("none", "refgrad/__init__.py", "", "", ("tests/test_project.py",)))
+    with tempfile.TemporaryDirectory() as name:
+        copy_to(Path(name))
+        failure = failing_test(Path(name), "-n", "auto")
     if failure is not None:
         raise SystemExit(f"the suite fails without any mutant: {failure}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
