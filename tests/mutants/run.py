@@ -67,7 +67,7 @@ def failing_test(folder: Path, *tests: str) -> str | None:
 
 
 def copy_to(folder: Path) -> None:
-    """Copy what the tests need to `folder`, with the compiled kernels: they stay valid, their sources keep their times."""
+    """Copy what the tests need, with the compiled kernels: they stay valid, for their sources keep their times."""
     for part in COPIED:
         source = ROOT / part
         if source.is_dir():
