@@ -90,6 +90,21 @@ def test_sgd_with_dyadic_numbers_equals_torch_bit_for_bit(torch, nesterov):
         assert_same_bits(parameters["w"], their[0])
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_with_dyadic_numbers_equals_its_formula_bit_for_bit(nesterov):
+    draw = np.random.default_rng(0)
+    start, *gradients = (draw.integers(-8, 8, (3, 4)).astype(np.float64) for _ in range(7))
+    parameters, formula = {"w": start.copy()}, start.copy()
+    optimiser = SGD(parameters, lr=0.5, momentum=0.5, weight_decay=0.25, nesterov=nesterov)
+    velocity = np.zeros_like(start)
+    for gradient in gradients:
+        direction = gradient + 0.25 * formula
+        velocity = 0.5 * velocity + direction
+        formula = formula - 0.5 * (direction + 0.5 * velocity if nesterov else velocity)
+        optimiser.step({"w": gradient})
+        assert_same_bits(parameters["w"], formula)
+
+
 def test_sgd_goes_on_from_its_state_as_if_it_had_never_stopped():
     steps = [arrays(seed=seed) for seed in range(1, 7)]
     whole, halves = arrays(), arrays()
