@@ -10,19 +10,21 @@ import difflib
 import hashlib
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
 
 from refgrad.arguments import Array, shape_text
-from refgrad.oracle.cases import Case
-from refgrad.oracle.protocol import KEYS, Implementation
+from refgrad.oracle.cases import AnyCase
+from refgrad.oracle.operations import OPERATIONS
+from refgrad.oracle.protocol import KEYS
 
 __all__ = ["Answer", "Problem", "call"]
 
-AXES = ("B", "C", "H", "W")
+AXES = {"conv2d": ("B", "C", "H", "W"), "step": ("B", "C", "H", "W")}
+"""What the axes of a decomposed tensor are called, where they have names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +97,14 @@ class Answer:
         return core, self.factors
 
 
-def call(implementation: Implementation, case: Case) -> Answer:
-    """Call a target once, on fresh copies, and read what it returns.
+def call(operation: Callable[..., object], case: AnyCase) -> Answer:
+    """Call a target's operation once, on fresh copies, and read what it returns.
 
     Parameters
     ----------
-    implementation : Implementation
+    operation : callable
         What is judged.
-    case : Case
+    case : Case or LadderCase
         The input.
 
     Returns
@@ -111,12 +113,13 @@ def call(implementation: Implementation, case: Case) -> Answer:
         Also where the target raises an exception: any `Exception`, and `SystemExit`.
     """
     arguments = case.arrays()
-    before = {name: _digest(array) for name, array in arguments.items()}
+    named = dict(_each_array(arguments))
+    before = {name: _digest(array) for name, array in named.items()}
     answer = Answer()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            returned: object = implementation(*arguments.values(), **case.attributes)
+            returned: object = operation(*arguments.values(), **case.attributes)
         except NotImplementedError as error:
             answer.unclaimed = str(error) or "NotImplementedError"
             return answer
@@ -127,7 +130,7 @@ def call(implementation: Implementation, case: Case) -> Answer:
             return answer
     if caught:
         answer.warning = f"{caught[0].category.__name__}: {caught[0].message}"
-    for name, array in arguments.items():
+    for name, array in named.items():
         if _digest(array) != before[name]:
             message = f"the call wrote into its argument {name}; copy what you change"
             answer.problems.append(Problem("call", "wrote into its input", message))
@@ -135,50 +138,59 @@ def call(implementation: Implementation, case: Case) -> Answer:
         message = f"the call must return a mapping of names to results, got {type(returned).__name__}"
         answer.problems.append(Problem("call", "call returned no mapping", message))
         return answer
-    _read(answer, returned, case, tuple(arguments.values()))
+    _read(answer, returned, case, tuple(named.values()))
     return answer
 
 
-def _read(answer: Answer, returned: Mapping[str, object], case: Case, arguments: tuple[Array, ...]) -> None:
+def _each_array(arguments: Mapping[str, Array | tuple[Array, ...]]) -> Iterator[tuple[str, Array]]:
+    for name, value in arguments.items():
+        if isinstance(value, tuple):
+            yield from ((f"{name}[{number}]", array) for number, array in enumerate(value))
+        else:
+            yield name, value
+
+
+def _read(answer: Answer, returned: Mapping[str, object], case: AnyCase, arguments: tuple[Array, ...]) -> None:
+    kinds = OPERATIONS[case.operation].results
     for key in returned:
-        if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(KEYS)}"
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(kinds)}"
             answer.problems.append(Problem("call", "unknown key", f"the call returned an unknown key {key!r}{hint}"))
-    answer.provided = {key for key in KEYS if key in returned}
-    shapes: dict[str, tuple[int, ...] | None] = {
-        "output": case.output_shape,
-        "grad_input": case.x.shape,
-        "grad_bias": case.bias.shape,
-        "grad_weight": case.weight.shape,
-        "core": None,
-        "reconstruction": case.x.shape,
-    }
+    answer.provided = {key for key in kinds if key in returned}
     fingerprint = hashlib.sha256()
-    for key, shape in shapes.items():
-        if key in returned:
-            array = _array(answer, key, returned[key], case, arguments)
-            if array is None:
-                continue
-            fingerprint.update(key.encode() + array.tobytes())
-            answer.arrays[key] = array
-            if shape is not None and array.shape != shape:
-                message = f"{key} must have shape {shape}, got {array.shape}"
-                answer.problems.append(Problem(KEYS[key], "shape", message))
-    if "factors" in returned:
+    for key in [key for key, kind in kinds.items() if kind == "array" and key in returned]:
+        array = _array(answer, key, returned[key], case, arguments)
+        if array is None:
+            continue
+        fingerprint.update(key.encode() + array.tobytes())
+        answer.arrays[key] = array
+        shape = case.shapes.get(key)
+        if shape is not None and array.shape != shape:
+            message = f"{key} must have shape {shape}, got {array.shape}"
+            answer.problems.append(Problem(KEYS[key], "shape", message))
+    if "factors" in answer.provided:
         _read_factors(answer, returned["factors"], case, arguments)
         for factor in answer.factors or ():
             fingerprint.update(factor.tobytes())
-    if "ranks" in returned:
-        _read_ranks(answer, returned["ranks"])
-    if "stored_numbers" in returned:
+    if "ranks" in answer.provided:
+        _read_ranks(answer, returned["ranks"], _tensor_shape(case))
+    if "rank" in answer.provided:
+        rank = _integer(answer, "ranks", "rank", returned["rank"])
+        answer.ranks = None if rank is None else (rank,)
+    if "stored_numbers" in answer.provided:
         answer.stored_numbers = _integer(answer, "stored_numbers", "stored_numbers", returned["stored_numbers"])
     _check_core(answer)
     fingerprint.update(repr((answer.ranks, answer.stored_numbers, sorted(answer.provided))).encode())
     answer.fingerprint = fingerprint.hexdigest()
 
 
-def _array(answer: Answer, key: str, value: object, case: Case, arguments: tuple[Array, ...]) -> Array | None:
+def _tensor_shape(case: AnyCase) -> tuple[int, ...]:
+    """Return the shape of the tensor that an operation decomposes: its first array."""
+    return tuple(next(iter(case.parts.values())).shape)
+
+
+def _array(answer: Answer, key: str, value: object, case: AnyCase, arguments: tuple[Array, ...]) -> Array | None:
     row = KEYS[key.split("[")[0]]
     if value is None:
         answer.problems.append(Problem(row, "None", f"{key} is None; leave out of the mapping what you do not compute"))
@@ -198,14 +210,16 @@ def _array(answer: Answer, key: str, value: object, case: Case, arguments: tuple
     return np.array(value, dtype=np.float64, order="C")
 
 
-def _read_factors(answer: Answer, value: object, case: Case, arguments: tuple[Array, ...]) -> None:
-    if not isinstance(value, (Sequence, np.ndarray)) or len(value) != len(AXES):
+def _read_factors(answer: Answer, value: object, case: AnyCase, arguments: tuple[Array, ...]) -> None:
+    shape = _tensor_shape(case)
+    if not isinstance(value, (Sequence, np.ndarray)) or len(value) != len(shape):
         length = f" of length {len(value)}" if isinstance(value, (Sequence, np.ndarray)) else ""
-        message = f"factors must be a sequence of four matrices, got {type(value).__name__}{length}"
+        message = f"factors must be a sequence of {_count(len(shape))} matrices, got {type(value).__name__}{length}"
         answer.problems.append(Problem("factors", "type", message))
         return
     factors = []
-    for mode, (axis, rows) in enumerate(zip(AXES, case.x.shape, strict=True)):
+    axes = AXES.get(case.operation) or [f"n_{mode}" for mode in range(len(shape))]
+    for mode, (axis, rows) in enumerate(zip(axes, shape, strict=True)):
         factor = _array(answer, f"factors[{mode}]", value[mode], case, arguments)
         if factor is None:
             return
@@ -219,9 +233,13 @@ def _read_factors(answer: Answer, value: object, case: Case, arguments: tuple[Ar
     answer.ranks = tuple(factor.shape[1] for factor in factors)
 
 
-def _read_ranks(answer: Answer, value: object) -> None:
-    if not isinstance(value, (Sequence, np.ndarray)) or len(value) != len(AXES):
-        message = f"ranks must be four integers, got {value!r}"
+def _count(number: int) -> str:
+    return {1: "one", 2: "two", 3: "three", 4: "four"}.get(number, str(number))
+
+
+def _read_ranks(answer: Answer, value: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, (Sequence, np.ndarray)) or len(value) != len(shape):
+        message = f"ranks must be {_count(len(shape))} integers, got {value!r}"
         answer.problems.append(Problem("ranks", "type", message))
         return
     declared = tuple(_integer(answer, "ranks", f"ranks[{mode}]", rank) for mode, rank in enumerate(value))

@@ -6,10 +6,10 @@ cases, each of which follows from the seed and its number alone. The named ones 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from refgrad.geometry import ConvGeometry
 __all__ = [
     "GENERATED",
     "LAYOUTS",
+    "AnyCase",
     "Attributes",
     "Case",
     "generated",
@@ -36,6 +37,52 @@ GENERATED = "generated "
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
+
+
+class AnyCase(Protocol):
+    """What the input of one call has, whatever the operation."""
+
+    @property
+    def operation(self) -> str:
+        """Which operation the case is for."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the cases of an operation in a run."""
+
+    @property
+    def effect(self) -> str:
+        """What is wrong with an implementation that fails here."""
+
+    @property
+    def layout(self) -> str:
+        """One of `LAYOUTS`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+
+    @property
+    def explained_variance(self) -> Fraction:
+        """Eps of D1 as the rational number that is meant."""
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The arrays by name, in the order of the call; "factors" is a tuple of them."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of every result whose shape follows from the input."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The keyword arguments of the call."""
+
+    def arrays(self) -> Mapping[str, Any]:
+        """Return fresh copies of the arrays, in the layout of this case."""
+
+    def describe(self) -> str:
+        """Say in one line what the input is."""
 
 
 class Attributes(TypedDict):
@@ -130,9 +177,30 @@ class Case:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
 
     @property
+    def operation(self) -> str:
+        """Which operation the case is for."""
+        return "conv2d"
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
         return self.x.dtype
+
+    @property
+    def parts(self) -> dict[str, Array]:
+        """The four arrays by name, in the order of the call."""
+        return {"x": self.x, "weight": self.weight, "bias": self.bias, "grad_output": self.grad_output}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every result whose shape follows from the input."""
+        return {
+            "output": self.output_shape,
+            "grad_input": self.x.shape,
+            "grad_bias": self.bias.shape,
+            "grad_weight": self.weight.shape,
+            "reconstruction": self.x.shape,
+        }
 
     @property
     def attributes(self) -> Attributes:
@@ -147,8 +215,7 @@ class Case:
 
     def arrays(self) -> dict[str, Array]:
         """Return fresh copies of the four arrays, in the layout of this case."""
-        parts = {"x": self.x, "weight": self.weight, "bias": self.bias, "grad_output": self.grad_output}
-        return {name: with_layout(array, self.layout) for name, array in parts.items()}
+        return {name: with_layout(array, self.layout) for name, array in self.parts.items()}
 
     def describe(self) -> str:
         """Say in one line what the input is; attributes that do nothing are left out."""

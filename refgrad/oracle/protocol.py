@@ -1,17 +1,22 @@
-"""What an implementation under judgement is: one function of NumPy arrays.
+"""What a target is: one function of NumPy arrays, or an object with one for each operation that it offers.
 
-In: a layer's arrays and attributes. Out: a mapping with whatever of the results the implementation computes. Nothing
-here knows how a result is judged.
+In: an operation's arrays and attributes. Out: a mapping with whatever of the results the target computes. Nothing here
+knows how a result is judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from refgrad.arguments import Array
+import numpy.typing as npt
 
-__all__ = ["KEYS", "LABELS", "ROWS", "Implementation"]
+from refgrad.arguments import Array, one_of
+from refgrad.oracle.operations import OPERATIONS
+from refgrad.rounding import Precision, unit_roundoff
+
+__all__ = ["KEYS", "LABELS", "ROWS", "Declaration", "Implementation", "operations_of", "rows_of"]
 
 
 class Implementation(Protocol):
@@ -83,19 +88,32 @@ KEYS: Final[Mapping[str, str]] = {
     "grad_bias": "grad_bias",
     "grad_weight": "grad_weight",
     "ranks": "ranks",
+    "rank": "ranks",
     "core": "factors",
     "factors": "factors",
+    "left": "factors",
+    "right": "factors",
+    "matrix": "matrix",
     "reconstruction": "reconstruction",
     "stored_numbers": "stored_numbers",
+    "weight": "weight",
+    "bias": "bias",
+    "weight_velocity": "weight_velocity",
+    "bias_velocity": "bias_velocity",
 }
-"""Every key that an implementation may return, and the row of the report in which it is judged."""
+"""Every key that an operation may return, and the row of the report in which it is judged."""
 
 LABELS: Final[Mapping[str, str]] = {
     "call": "the call itself",
+    "matrix": "unfolded matrix",
     "forward": "forward",
     "grad_input": "grad_input (dA)",
     "grad_bias": "grad_bias (db)",
     "grad_weight": "grad_weight (at A~)",
+    "weight": "weight after the step",
+    "bias": "bias after the step",
+    "weight_velocity": "velocity of the weight",
+    "bias_velocity": "velocity of the bias",
     "ranks": "ranks",
     "factors": "factors and core",
     "reconstruction": "reconstruction",
@@ -103,4 +121,109 @@ LABELS: Final[Mapping[str, str]] = {
 }
 """The rows of the report, in order, and how each is printed."""
 
-ROWS: Final[tuple[str, ...]] = tuple(LABELS)
+
+def rows_of(operation: str) -> tuple[str, ...]:
+    """Return the rows in which an operation is judged, in the order of the report.
+
+    Examples
+    --------
+    >>> rows_of("svd")
+    ('call', 'ranks', 'factors')
+    """
+    judged = {"call", *(KEYS[key] for key in OPERATIONS[operation].results)}
+    return tuple(row for row in LABELS if row in judged)
+
+
+ROWS: Final[tuple[str, ...]] = rows_of("conv2d")
+"""The rows of a convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a target says of itself; it chooses the cases and the bounds, and is held against what the target does.
+
+    Parameters
+    ----------
+    dtypes : tuple of str
+        Which dtypes it takes: "float64", "float32".
+    accumulator : str, optional
+        What its sums are accumulated in: "float64", "float32", "float16" or "bfloat16"; the input's dtype where absent.
+        A bound follows from the coarser of this and the input's dtype, in which results are returned.
+    decomposition : str
+        How its layers decompose their input: "hosvd" (THEORY D3) or "sequential_hosvd" (THEORY D4).
+    repeatable : bool
+        Whether the same call gives the same bits.
+    flushes_subnormals : bool
+        Whether numbers below the smallest normal one become 0.
+    limits : str
+        For the report.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where a field is of the wrong kind, or names something unknown.
+    """
+
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    accumulator: str | None = None
+    decomposition: str = "hosvd"
+    repeatable: bool = True
+    flushes_subnormals: bool = False
+    limits: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtypes", tuple(self.dtypes))
+        if not self.dtypes or not set(self.dtypes) <= {"float64", "float32"}:
+            raise ValueError(f"declaration: dtypes must be some of float64, float32, got {self.dtypes}")
+        if self.accumulator is not None:
+            one_of("declaration: accumulator", self.accumulator, ("float64", "float32", "float16", "bfloat16"))
+        one_of("declaration: decomposition", self.decomposition, ("hosvd", "sequential_hosvd"))
+        for name in ("repeatable", "flushes_subnormals"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"declaration: {name} must be a bool, got {getattr(self, name)!r}")
+        if not isinstance(self.limits, str):
+            raise TypeError(f"declaration: limits must be a str, got {type(self.limits).__name__}")
+
+    @classmethod
+    def of(cls, target: object) -> Declaration:
+        """Read the attribute ``declaration`` of a target: a mapping of this class's fields; the default where absent.
+
+        Examples
+        --------
+        >>> def layer(x, weight, bias, grad_output, **attributes): ...
+        >>> layer.declaration = {"accumulator": "bfloat16"}
+        >>> Declaration.of(layer).precision("float32")
+        'bfloat16'
+        """
+        declared = getattr(target, "declaration", None)
+        if declared is None:
+            return cls()
+        if not isinstance(declared, Mapping):
+            raise TypeError(f"declaration must be a mapping, got {type(declared).__name__}")
+        unknown = [str(key) for key in declared if key not in cls.__dataclass_fields__]
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ValueError(f"declaration has unknown keys {', '.join(unknown)}; known are {known}")
+        return cls(**declared)
+
+    def precision(self, dtype: npt.DTypeLike) -> Precision:
+        """Return what bounds follow from: the coarser of the accumulator and the dtype of the results."""
+        if self.accumulator is None or unit_roundoff(self.accumulator) <= unit_roundoff(dtype):
+            return dtype
+        return self.accumulator
+
+
+def operations_of(target: object) -> dict[str, Callable[..., Mapping[str, object]]]:
+    """Return the operations that a target offers, from small to large; a callable is ``conv2d``.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> list(operations_of(SimpleNamespace(unfold=print, rank=print))), list(operations_of(print))
+    (['rank', 'unfold'], ['conv2d'])
+    """
+    offered = {name: getattr(target, name, None) for name in OPERATIONS}
+    found = {name: operation for name, operation in offered.items() if callable(operation)}
+    if not found and callable(target):
+        return {"conv2d": target}
+    return found

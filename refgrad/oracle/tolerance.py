@@ -13,22 +13,24 @@ import math
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from refgrad.arguments import Array
-from refgrad.rounding import LAPACK_THRESHOLD, gamma, inner_product_bound, unit_roundoff
+from refgrad.rounding import LAPACK_THRESHOLD, Precision, gamma, inner_product_bound, rounded_to, unit_roundoff
 
 __all__ = [
     "INCONCLUSIVE_SHARE",
     "SHRINK_MARGIN",
     "admissible_ranks",
+    "decomposition_bound",
     "energy_bound",
     "guaranteed_digits",
+    "image_bound",
     "match_bound",
     "orthonormality_bound",
     "projector_bound",
     "rank_margin",
     "residual_bound",
+    "step_bound",
     "sum_bound",
     "truncation_bound",
     "weight_gradient_length",
@@ -46,8 +48,11 @@ RANK_ROUNDINGS = 8
 ENERGY_ROUNDINGS = 16
 """The same for the energy that a returned subspace keeps: the target's decomposition, and the judge's projection."""
 
+STEP_ROUNDINGS = 8
+"""Of an SGD step: three rates rounded to the dtype, three products and three sums, of which no entry sees more."""
 
-def sum_bound(length: int, majorant: Array, dtype: npt.DTypeLike) -> Array:
+
+def sum_bound(length: int, majorant: Array, dtype: Precision) -> Array:
     """Bound the difference of two right evaluations, one in `dtype` in any order, one in float64 (THEORY T15).
 
     (gamma_n(u) + gamma_n(2^-53)) majorant + underflow; exactly 0 where the majorant is, for a sum of zeros has no
@@ -63,8 +68,20 @@ def sum_bound(length: int, majorant: Array, dtype: npt.DTypeLike) -> Array:
         What the target computes in.
     """
     safe = np.asarray(majorant) / (1.0 - gamma(length, np.float64))  # the majorant, too, was computed
+    if not _has_bound(length, dtype):
+        return np.where(safe == 0.0, 0.0, np.inf)
     bound = inner_product_bound(length, safe, dtype) + inner_product_bound(length, safe, np.float64)
     return np.where(safe == 0.0, 0.0, bound)
+
+
+def _has_bound(length: int, dtype: Precision) -> bool:
+    """Whether n u < 1: a longer sum in so short a format has no bound."""
+    return length * unit_roundoff(dtype) < 1.0
+
+
+def _growth(length: int, dtype: Precision) -> float:
+    """Return gamma_n, infinite where there is none."""
+    return gamma(length, dtype) if _has_bound(length, dtype) else math.inf
 
 
 def weight_gradient_length(positions: int, ranks: tuple[int, ...]) -> int:
@@ -84,12 +101,12 @@ def weight_gradient_length(positions: int, ranks: tuple[int, ...]) -> int:
     return positions + math.prod(ranks) + len(ranks) + 2
 
 
-def orthonormality_bound(rows: int, dtype: npt.DTypeLike) -> float:
+def orthonormality_bound(rows: int, dtype: Precision) -> float:
     """Bound |U^T U - I| for a factor of `rows` rows: 30 n u, LAPACK's own threshold."""
     return LAPACK_THRESHOLD * rows * unit_roundoff(dtype)
 
 
-def rank_margin(rows: int, columns: int, dtype: npt.DTypeLike, explained_variance: Fraction) -> float:
+def rank_margin(rows: int, columns: int, dtype: Precision, explained_variance: Fraction) -> float:
     """Bound the error of a cumulative energy share: (8n + 8) u + |fl(eps) - eps|, n the longer side.
 
     A backward stable SVD moves a share by a small multiple of n u. A Gram matrix has entries off by
@@ -97,12 +114,12 @@ def rank_margin(rows: int, columns: int, dtype: npt.DTypeLike, explained_varianc
     is a rational number that the target is given rounded, and may round again.
     """
     n = max(rows, columns)
-    rounded = Fraction(float(np.array(float(explained_variance), dtype)))
-    return gamma(RANK_ROUNDINGS * (n + 1), dtype) + float(abs(rounded - explained_variance))
+    rounded = Fraction(rounded_to(float(explained_variance), dtype))
+    return _growth(RANK_ROUNDINGS * (n + 1), dtype) + float(abs(rounded - explained_variance))
 
 
 def admissible_ranks(
-    squares: Array, rows: int, columns: int, dtype: npt.DTypeLike, explained_variance: Fraction
+    squares: Array, rows: int, columns: int, dtype: Precision, explained_variance: Fraction
 ) -> tuple[int, int]:
     """Return [k_lo, k_hi], every rank that a right evaluation of D1 can find.
 
@@ -135,12 +152,12 @@ def admissible_ranks(
     return int(low[0]) + 1, int(high[0]) + 1 if high.size else rows
 
 
-def energy_bound(rows: int, columns: int, energy: float, dtype: npt.DTypeLike) -> float:
+def energy_bound(rows: int, columns: int, energy: float, dtype: Precision) -> float:
     """Bound what |U^T A_(j)|^2 can lack of sum_{i<=k} s_i^2: 16 (n + 1) u |A|^2, n the longer side of A_(j)."""
-    return gamma(ENERGY_ROUNDINGS * (max(rows, columns) + 1), dtype) * energy
+    return _growth(ENERGY_ROUNDINGS * (max(rows, columns) + 1), dtype) * energy if energy > 0.0 else 0.0
 
 
-def residual_bound(rank: int, columns: int, largest_square: float, absolute_gram: float, dtype: npt.DTypeLike) -> float:
+def residual_bound(rank: int, columns: int, largest_square: float, absolute_gram: float, dtype: Precision) -> float:
     """Bound |(I - P) A A^T U| for a right subspace of dimension k, found by an SVD or honestly by a Gram matrix.
 
     sqrt(k) (30 u s_1^2 + gamma_columns(u) | |A| |A|^T |): the first term is a backward stable decomposition's, the
@@ -160,7 +177,8 @@ def residual_bound(rank: int, columns: int, largest_square: float, absolute_gram
         What the target computes in.
     """
     decomposition = LAPACK_THRESHOLD * unit_roundoff(dtype) * largest_square
-    return math.sqrt(rank) * (decomposition + gamma(columns, dtype) * absolute_gram)
+    gram = _growth(columns, dtype) * absolute_gram if absolute_gram > 0.0 else 0.0
+    return math.sqrt(rank) * (decomposition + gram)
 
 
 def projector_bound(squares: Array, rank: int, rows: int, residual: float) -> float:
@@ -189,18 +207,50 @@ def projector_bound(squares: Array, rank: int, rows: int, residual: float) -> fl
     return math.sqrt(2.0) * residual / gap if gap > 0.0 else math.inf
 
 
-def truncation_bound(discarded: float, energy: float, modes: int, longest: int, dtype: npt.DTypeLike) -> float:
+def decomposition_bound(longest: int, magnitude: float, dtype: Precision) -> float:
+    """Bound, for all entries alike, the backward error of a truncated SVD: 30 n u |A|, n the longer side."""
+    return LAPACK_THRESHOLD * longest * unit_roundoff(dtype) * magnitude
+
+
+def image_bound(shape: tuple[int, ...], absolute_gram: float, rank: int, dtype: Precision) -> float:
+    """Bound |(I - P) A A^T U| where P projects on an orthonormal basis of the computed A A^T U.
+
+    The product has entries off by gamma of both sums' lengths in |A| |A|^T |U|, and |U| is at most sqrt(k); a backward
+    stable orthonormalisation adds 30 n u of its norm.
+
+    Parameters
+    ----------
+    shape : pair of int
+        Of A_(j).
+    absolute_gram : float
+        The Frobenius norm of |A| |A|^T.
+    rank : int
+        k.
+    dtype : dtype
+        What the target computes in.
+    """
+    rows, columns = shape
+    growth = _growth(rows + columns, dtype) + LAPACK_THRESHOLD * rows * unit_roundoff(dtype)
+    return growth * absolute_gram * math.sqrt(rank) if absolute_gram > 0.0 else 0.0
+
+
+def step_bound(majorant: Array, dtype: Precision) -> Array:
+    """Bound the rounding of a step of SGD, majorant the same sum of absolute values."""
+    return sum_bound(STEP_ROUNDINGS, majorant, dtype)
+
+
+def truncation_bound(discarded: float, energy: float, modes: int, longest: int, dtype: Precision) -> float:
     """Bound |A - A~|, the root of T3's sum of discarded energies, each of them off by what `energy_bound` allows."""
     return math.sqrt(discarded + modes * energy_bound(longest, longest, energy, dtype))
 
 
-def match_bound(length: int, magnitude: float, dtype: npt.DTypeLike) -> float:
+def match_bound(length: int, magnitude: float, dtype: Precision) -> float:
     """Bound, for all entries alike, how far a target that makes a known mistake lies from that mistake's own values.
 
     Twice gamma_n times the product of the operands' norms: by Cauchy and Schwarz this majorises a sum of n products
     in which no entry is used twice, whatever entries a mistake takes.
     """
-    return float(2.0 * inner_product_bound(length, magnitude, dtype))
+    return float(2.0 * inner_product_bound(length, magnitude, dtype)) if _has_bound(length, dtype) else math.inf
 
 
 def guaranteed_digits(allowed: Array, expected: Array) -> float | None:

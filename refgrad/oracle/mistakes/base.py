@@ -20,9 +20,9 @@ from refgrad.arguments import Array
 from refgrad.oracle import tolerance
 from refgrad.oracle.answers import Answer
 from refgrad.oracle.cases import Attributes, Case
-from refgrad.oracle.judge import orthonormal_verdict, subspace_verdict
 from refgrad.oracle.protocol import Implementation
 from refgrad.oracle.reference import Mode, Reference, norm, tucker_product
+from refgrad.oracle.rows.decomposition import orthonormal_verdict, subspace_verdict
 
 __all__ = [
     "ArrayMistake",

@@ -245,7 +245,8 @@ def _first_group(parts: Parts) -> Array:
 def _interleaved_inputs(parts: Parts) -> Array:
     out_channels, per_group = parts.weight.shape[:2]
     group: Array = (np.arange(out_channels) // (out_channels // parts.case.groups))[:, np.newaxis]
-    return group + np.arange(per_group) * parts.case.groups
+    result: Array = group + np.arange(per_group) * parts.case.groups
+    return result
 
 
 def _interleaved_outputs(parts: Parts) -> Array:
