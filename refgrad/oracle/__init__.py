@@ -19,18 +19,25 @@ Examples
 from refgrad.oracle.cases import Case, generated
 from refgrad.oracle.catalogue import catalogue, find_case
 from refgrad.oracle.judge import Judgement, judge
-from refgrad.oracle.protocol import Implementation
+from refgrad.oracle.ladder.cases import LadderCase
+from refgrad.oracle.operations import OPERATIONS, Operation
+from refgrad.oracle.plan import find_case_of, named_cases
+from refgrad.oracle.protocol import Declaration, Implementation, operations_of
 from refgrad.oracle.report import Failure, Report, Row
 from refgrad.oracle.run import Check, Step, check
 from refgrad.oracle.target import TargetError, load_target
 from refgrad.oracle.verdicts import Outcome, Verdict
 
 __all__ = [
+    "OPERATIONS",
     "Case",
     "Check",
+    "Declaration",
     "Failure",
     "Implementation",
     "Judgement",
+    "LadderCase",
+    "Operation",
     "Outcome",
     "Report",
     "Row",
@@ -40,7 +47,10 @@ __all__ = [
     "catalogue",
     "check",
     "find_case",
+    "find_case_of",
     "generated",
     "judge",
     "load_target",
+    "named_cases",
+    "operations_of",
 ]

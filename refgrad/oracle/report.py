@@ -2,7 +2,7 @@
 
 In: verdicts, gathered by `run`. Out: a `Report`: `print` to a rich console, `to_json`, an exit code.
 
-The JSON document, schema "refgrad-check/1", is one object. Numbers that JSON cannot hold are the strings "inf" and
+The JSON document, schema "refgrad-check/2", is one object. Numbers that JSON cannot hold are the strings "inf" and
 "nan".
 
 - ``schema``, ``refgrad``: the schema's name and refgrad's version.
@@ -10,12 +10,15 @@ The JSON document, schema "refgrad-check/1", is one object. Numbers that JSON ca
 - ``status``: "passed", "failed", "interrupted", or "not run" where the target could not be loaded (``error`` says why;
   then there are no more keys than these).
 - ``cases``: {"catalogue", "generated", "asked_for"}: how many were judged, and how many were asked for.
-- ``rows``: a list of {"row", "passed", "failed", "inconclusive", "not_provided", "worst_measured_over_allowed",
-  "digits": {"float64", "float32"}}; digits are null, or {"fewest", "median"}: how many decimals a PASS guarantees.
-- ``failures``: a list of {"row", "kind", "message", "failed", "judged", "cases", "found_in", "shrunk", "input",
-  "index", "value", "expected", "error", "allowed", "measured_over_allowed", "cause", "traceback", "warning",
-  "snippet"}. ``input`` is {"description", "x", "weight", "bias", "grad_output" (shapes), "dtype", "stride",
-  "padding", "dilation", "groups", "layout", "explained_variance"}; ``cause`` is null or {"name", "sentence",
+- ``declaration``: what the target says of itself: {"dtypes", "accumulator", "decomposition", "repeatable",
+  "flushes_subnormals", "limits"}.
+- ``rows``: a list of {"operation", "row", "passed", "failed", "inconclusive", "not_provided",
+  "worst_measured_over_allowed", "digits": {"float64", "float32"}}; digits are null, or {"fewest", "median"}: how many
+  decimals a PASS guarantees.
+- ``failures``: a list of {"operation", "row", "kind", "message", "failed", "judged", "cases", "found_in", "shrunk",
+  "input", "index", "value", "expected", "error", "allowed", "measured_over_allowed", "cause", "traceback", "warning",
+  "snippet"}. ``input`` is {"description", "arrays" (name -> shape, or shapes), "dtype", "attributes",
+  "layout", "explained_variance"}; ``cause`` is null or {"name", "sentence",
   "explained", "looked_at", "contradicted", "passing"}.
 - ``not_claimed``: a list of {"reason", "cases"}: what the target refused with NotImplementedError.
 - ``error``: null, or why the target could not be run or judged.
@@ -26,14 +29,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import refgrad
-from refgrad.oracle.cases import Case
+from refgrad.oracle.cases import AnyCase
 from refgrad.oracle.diagnosis import Cause
-from refgrad.oracle.protocol import LABELS
+from refgrad.oracle.protocol import LABELS, Declaration
 from refgrad.oracle.snippet import snippet
 from refgrad.oracle.verdicts import Verdict
 
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Failure", "Report", "Row", "not_run_json"]
 
-SCHEMA: Final = "refgrad-check/1"
+SCHEMA: Final = "refgrad-check/2"
 
 NOTHING = "the target returned nothing that could be judged right: no row but the call itself has passed or failed"
 
@@ -54,8 +57,10 @@ class Row:
 
     Attributes
     ----------
+    operation : str
+        Of which operation.
     name : str
-        One of `refgrad.oracle.protocol.ROWS`.
+        One of `refgrad.oracle.protocol.LABELS`.
     passed, failed, inconclusive, not_provided : int
         In how many cases; they add up to the number of cases judged.
     worst : float, optional
@@ -64,6 +69,7 @@ class Row:
         dtype -> the fewest and the median of the decimal digits that a PASS guaranteed; None where that has no meaning.
     """
 
+    operation: str
     name: str
     passed: int
     failed: int
@@ -75,10 +81,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Failure:
-    """All failures of one kind in one row, shown on the smallest input found.
+    """All failures of one kind in one row of an operation, shown on the smallest input found.
 
     Attributes
     ----------
+    operation : str
+        Of which operation.
     row, kind : str
         Where, and in what way.
     verdict : Verdict
@@ -87,7 +95,7 @@ class Failure:
         In how many cases, of how many.
     names : tuple of str
         The first of them.
-    case : Case
+    case : Case or LadderCase
         The smallest input.
     found : str
         The name of the case that it was shrunk from.
@@ -101,13 +109,14 @@ class Failure:
         What the snippet loads.
     """
 
+    operation: str
     row: str
     kind: str
     verdict: Verdict
     failed: int
     judged: int
     names: tuple[str, ...]
-    case: Case
+    case: AnyCase
     found: str
     shrunk: bool
     traceback: str
@@ -123,8 +132,10 @@ class Failure:
     def to_dict(self) -> dict[str, object]:
         """Return what the JSON says of it."""
         case, verdict = self.case, self.verdict
-        shapes = {name: list(getattr(case, name).shape) for name in ("x", "weight", "bias", "grad_output")}
-        attributes = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups", "layout")}
+        shapes = {
+            name: [list(each.shape) for each in part] if isinstance(part, tuple) else list(part.shape)
+            for name, part in case.parts.items()
+        }
         cause = self.cause and {
             "name": self.cause.mistake.name,
             "sentence": self.cause.mistake.sentence,
@@ -134,6 +145,7 @@ class Failure:
             "passing": self.cause.passing,
         }
         return {
+            "operation": self.operation,
             "row": self.row,
             "kind": self.kind,
             "message": verdict.message,
@@ -144,9 +156,10 @@ class Failure:
             "shrunk": self.shrunk,
             "input": {
                 "description": case.describe(),
-                **shapes,
+                "arrays": shapes,
                 "dtype": str(case.dtype),
-                **attributes,
+                "attributes": dict(case.attributes),
+                "layout": case.layout,
                 "explained_variance": str(case.explained_variance),
             },
             "index": None if verdict.index is None else list(verdict.index),
@@ -182,6 +195,8 @@ class Report:
         What the target refused with NotImplementedError, and in how many cases.
     interrupted : bool
         Whether the run was stopped before its end.
+    declaration : Declaration
+        What the target said of itself.
     """
 
     target: str
@@ -193,6 +208,7 @@ class Report:
     failures: tuple[Failure, ...]
     unclaimed: tuple[tuple[str, int], ...]
     interrupted: bool
+    declaration: Declaration = field(default_factory=Declaration)
 
     @property
     def error(self) -> str | None:
@@ -218,8 +234,10 @@ class Report:
             {
                 **_head(self.target, self.seed, self.status),
                 "cases": {"catalogue": self.catalogue, "generated": self.generated, "asked_for": self.asked_for},
+                "declaration": asdict(self.declaration),
                 "rows": [
                     {
+                        "operation": row.operation,
                         "row": row.name,
                         "passed": row.passed,
                         "failed": row.failed,
@@ -265,7 +283,9 @@ class Report:
             wrong = f"; {len(self.failures)} failures so far" if self.failures else "; nothing failed so far"
             return f"INTERRUPTED after {judged} of {self.asked_for} inputs{wrong}"
         if self.failures:
-            rows = ", ".join(dict.fromkeys(failure.row for failure in self.failures))
+            one = len({row.operation for row in self.rows}) == 1
+            where = [each.row if one else f"{each.operation} {each.row}" for each in self.failures]
+            rows = ", ".join(dict.fromkeys(where))
             return f"FAILED: {rows}; on {what}"
         if self.error:
             return f"FAILED: {self.error}"
@@ -293,7 +313,10 @@ class Report:
         )
         for heading in headings:
             table.add_column(heading, justify="right", no_wrap=True)
+        operations = dict.fromkeys(row.operation for row in self.rows)
         for row in self.rows:
+            if row.name == "call" and len(operations) > 1:
+                table.add_row(row.operation, style="bold")
             counts = (row.passed, row.failed, row.inconclusive, row.not_provided)
             cells = [str(count) if count else "-" for count in counts]
             cells += [_ratio(row.worst), _digits(row.digits["float64"]), _digits(row.digits["float32"])]
@@ -335,7 +358,9 @@ def _print_failure(console: Console, failure: Failure, number: int) -> None:
 
     verdict = failure.verdict
     console.print()
-    console.print(Rule(f"failure {number}: {LABELS[failure.row]}, {failure.kind}", align="left", style="red"))
+    console.print(
+        Rule(f"failure {number}: {failure.operation}, {LABELS[failure.row]}, {failure.kind}", align="left", style="red")
+    )
 
     def say(label: str, text: str, style: str = "") -> None:
         from rich.text import Text

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from refgrad.arguments import non_negative_integer
+from refgrad.arguments import non_negative_integer, one_of
 from refgrad.oracle import tolerance
-from refgrad.oracle.cases import GENERATED, Case, generated
-from refgrad.oracle.catalogue import catalogue
+from refgrad.oracle.cases import GENERATED, AnyCase
 from refgrad.oracle.diagnosis import Cause, diagnose, explains
 from refgrad.oracle.judge import Judgement, judge
-from refgrad.oracle.protocol import KEYS, LABELS, ROWS, Implementation
+from refgrad.oracle.operations import OPERATIONS
+from refgrad.oracle.plan import plan
+from refgrad.oracle.protocol import KEYS, LABELS, Declaration, operations_of, rows_of
 from refgrad.oracle.report import Failure, Report, Row
-from refgrad.oracle.shrink import complexity, replace_case, shrink
+from refgrad.oracle.shrink import complexity_of, renamed, smallest_of
 from refgrad.oracle.verdicts import Outcome, Verdict, failed
 
-__all__ = ["Check", "Step", "check"]
+__all__ = ["Check", "Judging", "Step", "check"]
+
+Group = tuple[str, str, str]
 
 NAMED = 8
 """How many of the failing cases a report names."""
@@ -37,111 +41,165 @@ class Step:
     total: int
 
 
+Judging = Callable[..., Judgement]
+"""Judges one case: takes what `judge` takes, but for the operation its name."""
+
+
 class Check:
-    """One run over the catalogue and the generated cases; iterate over it to make it happen.
+    """One run over the named and the generated cases of every operation; iterate over it to make it happen.
 
     Parameters
     ----------
-    implementation : Implementation
-        What is judged.
+    target : object
+        What is judged: a callable, which is taken for ``conv2d``, or an object that offers operations by their names.
     cases : int
-        How many generated cases follow the catalogue.
+        How many generated cases follow the named ones of each operation.
     seed : int
         What they are generated from.
-    target : str
-        What the implementation is called in the report and in its snippets.
+    name : str
+        What the target is called in the report and in its snippets.
+    level : str, optional
+        One of `LEVELS`, which says which cases are run; "cases" then counts no more.
+    operations : collection of str, optional
+        Which of the operations that it offers to judge; all where absent.
+    dtypes : collection of str, optional
+        In which dtypes to judge it; in those that it declares where absent.
+    judging : callable, optional
+        What judges a case, where not in this process.
 
     Raises
     ------
     TypeError, ValueError
-        Where `cases` or `seed` is no integer, or negative.
+        Where `cases` or `seed` is no integer, or negative; where level, operations or dtypes name something unknown,
+        or nothing that the target offers; where its declaration is malformed.
     """
 
-    def __init__(self, implementation: Implementation, *, cases: int = 100, seed: int = 0, target: str = "") -> None:
-        self.implementation = implementation
-        self.target = target
+    def __init__(
+        self,
+        target: object,
+        *,
+        cases: int = 100,
+        seed: int = 0,
+        name: str = "",
+        level: str | None = None,
+        operations: Collection[str] = (),
+        dtypes: Collection[str] = (),
+        judging: Judging | None = None,
+    ) -> None:
+        self.declaration = Declaration.of(target)
+        offered = operations_of(target)
+        for operation in operations:
+            if one_of("operation", operation, tuple(OPERATIONS)) not in offered:
+                raise ValueError(f"the target does not offer {operation}; it offers {', '.join(offered) or 'nothing'}")
+        self.operations = {each: offered[each] for each in offered if not operations or each in operations}
+        if not self.operations:
+            raise ValueError(f"the target offers no operation; known are {', '.join(OPERATIONS)}")
+        for dtype in dtypes:
+            if one_of("dtype", dtype, ("float64", "float32")) not in self.declaration.dtypes:
+                raise ValueError(f"the target does not take {dtype}; it takes {', '.join(self.declaration.dtypes)}")
+        self.target = name
         self.seed = non_negative_integer("seed", seed)
-        self.catalogue = catalogue()
-        self.generated = non_negative_integer("cases", cases)
+        self.level = level
+        taken = tuple(dtypes) or self.declaration.dtypes
+        self.plan = plan(self.operations, seed=seed, cases=cases, level=level, dtypes=taken)
         self.judgements: list[Judgement] = []
         self.finished = False
-        self._failures: dict[tuple[str, str], Failure] = {}
-        self._causes: dict[str, Cause | None] = {}
+        self._judging = judging or self._judge_here
+        self._failures: dict[Group, Failure] = {}
+        self._causes: dict[tuple[str, str], Cause | None] = {}
 
     def __iter__(self) -> Iterator[Step]:
-        total = len(self.catalogue) + self.generated
-        for case in self.catalogue:
-            yield Step(case.name, len(self.judgements), total)
-            self.judgements.append(judge(self.implementation, case, twice=True))
-        for case in generated(self.seed, self.generated):
-            yield Step(case.name, len(self.judgements), total)
-            self.judgements.append(judge(self.implementation, case))
-        for row, kind in self._groups():
-            yield Step(f"looking for the smallest input: {LABELS[row]}", total, total)
-            self._failures[row, kind] = self._failure(row, kind, smallest=True)
+        total = len(self.plan)
+        for planned in self.plan:
+            case = planned.case()
+            yield Step(f"{case.operation}: {case.name}", len(self.judgements), total)
+            self.judgements.append(self._judging(case.operation, case, twice=planned.named))
+        for group in self._groups():
+            operation, row, _ = group
+            yield Step(f"looking for the smallest input: {operation}, {LABELS[row]}", total, total)
+            self._failures[group] = self._failure(group, smallest=True)
         self.finished = True
+
+    def _judge_here(self, operation: str, case: AnyCase, **options: Any) -> Judgement:
+        return judge(self.operations[operation], case, declaration=self.declaration, **options)
 
     def report(self) -> Report:
         """Report on what was judged so far; what was not shrunk yet is reported as it was found."""
         verdicts = self._verdicts()
-        groups = self._groups()
-        failures = [self._failures.get(group) or self._failure(*group, smallest=False) for group in groups]
+        failures = [self._failures.get(group) or self._failure(group, smallest=False) for group in self._groups()]
         unclaimed: dict[str, int] = defaultdict(int)
         for judgement in self.judgements:
             if judgement.answer.unclaimed is not None:
                 unclaimed[judgement.answer.unclaimed] += 1
-        named = len([judgement for judgement in self.judgements if not judgement.case.name.startswith(GENERATED)])
+        named = sum(not judgement.case.name.startswith(GENERATED) for judgement in self.judgements)
+        rows = []
+        for operation in self.operations:
+            found = [
+                (judgement.case, verdict)
+                for judgement, verdict in zip(self.judgements, verdicts, strict=True)
+                if judgement.case.operation == operation
+            ]
+            rows += [_row(operation, row, [(case, v[row]) for case, v in found]) for row in rows_of(operation)]
         return Report(
             target=self.target,
             seed=self.seed,
             catalogue=named,
             generated=len(self.judgements) - named,
-            asked_for=len(self.catalogue) + self.generated,
-            rows=tuple(
-                _row(row, [(j.case, v[row]) for j, v in zip(self.judgements, verdicts, strict=True)]) for row in ROWS
-            ),
+            asked_for=len(self.plan),
+            rows=tuple(rows),
             failures=tuple(failures),
             unclaimed=tuple(sorted(unclaimed.items())),
             interrupted=not self.finished,
+            declaration=self.declaration,
         )
 
     def _verdicts(self) -> list[dict[str, Verdict]]:
         """Return every case's verdicts; a key that came for other cases and not for this one is a failure here."""
-        claimed = {key for judgement in self.judgements for key in judgement.answer.provided}
+        claimed = {(each.case.operation, key) for each in self.judgements for key in each.answer.provided}
         result = []
         for judgement in self.judgements:
-            verdicts = dict(judgement.verdicts)
+            verdicts, operation = dict(judgement.verdicts), judgement.case.operation
             if judgement.answer.came_back:
-                for key in KEYS:
-                    if key in claimed and key not in judgement.answer.provided and not verdicts[KEYS[key]].failed:
+                for key in OPERATIONS[operation].results:
+                    absent = (operation, key) in claimed and key not in judgement.answer.provided
+                    if absent and not verdicts[KEYS[key]].failed:
                         message = f"{key} is missing, though it was returned for other cases"
                         verdicts[KEYS[key]] = failed(KEYS[key], "missing", message)
             result.append(verdicts)
         return result
 
-    def _groups(self) -> list[tuple[str, str]]:
-        """Return every (row, kind) in which something failed, in the order of the rows."""
-        found = {(v.row, v.kind): None for verdicts in self._verdicts() for v in verdicts.values() if v.failed}
-        return sorted(found, key=lambda group: (ROWS.index(group[0]), list(found).index(group)))
+    def _groups(self) -> list[Group]:
+        """Return every (operation, row, kind) in which something failed, in the order of the report."""
+        found: dict[Group, None] = {}
+        for judgement, verdicts in zip(self.judgements, self._verdicts(), strict=True):
+            found |= {(judgement.case.operation, v.row, v.kind): None for v in verdicts.values() if v.failed}
+        operations, rows, order = list(self.operations), list(LABELS), list(found)
+        return sorted(found, key=lambda g: (operations.index(g[0]), rows.index(g[1]), order.index(g)))
 
-    def _failure(self, row: str, kind: str, *, smallest: bool) -> Failure:
-        pairs = list(zip(self.judgements, self._verdicts(), strict=True))
+    def _pairs(self, operation: str) -> list[tuple[Judgement, dict[str, Verdict]]]:
+        pairs = zip(self.judgements, self._verdicts(), strict=True)
+        return [(judgement, verdicts) for judgement, verdicts in pairs if judgement.case.operation == operation]
+
+    def _failure(self, group: Group, *, smallest: bool) -> Failure:
+        operation, row, kind = group
+        pairs = self._pairs(operation)
         failing = [judgement for judgement, v in pairs if v[row].failed and v[row].kind == kind]
-        cause = self._cause(row, kind, failing)
+        cause = self._cause(operation, row, kind, failing)
         explained = [judgement for judgement in failing if cause is None or explains(cause.mistake, judgement)]
         named = [each for each in explained or failing if not each.case.name.startswith(GENERATED)]
-        judgement = named[0] if named else min(explained or failing, key=lambda each: complexity(each.case))
+        judgement = named[0] if named else min(explained or failing, key=lambda each: complexity_of(each.case))
         verdict = next(v[row] for each, v in pairs if each is judgement)
         found = judgement.case.name
         if smallest and kind not in ("missing", "not repeatable"):
             judgement = self._smallest(judgement, verdict, cause)
             verdict = judgement.verdicts[row]
         return Failure(
+            operation=operation,
             row=row,
             kind=kind,
             verdict=verdict,
             failed=len(failing),
-            judged=len(self.judgements),
+            judged=len(pairs),
             names=tuple(each.case.name for each in failing[:NAMED]),
             case=judgement.case,
             found=found,
@@ -152,16 +210,16 @@ class Check:
             target=self.target,
         )
 
-    def _cause(self, row: str, kind: str, failing: list[Judgement]) -> Cause | None:
+    def _cause(self, operation: str, row: str, kind: str, failing: list[Judgement]) -> Cause | None:
         """Name the mistake: the one that explains the whole row where it explains this kind of failure as well."""
         if kind == "T12":  # dW is right at the target's A~, so that it is A~ that is wrong
             row = "factors"
-        pairs = list(zip(self.judgements, self._verdicts(), strict=True))
+        pairs = self._pairs(operation)
         right = [judgement for judgement, verdicts in pairs if verdicts[row].outcome is Outcome.PASSED]
-        if row not in self._causes:
+        if (operation, row) not in self._causes:
             wrong = [judgement for judgement, verdicts in pairs if verdicts[row].failed]
-            self._causes[row] = diagnose(row, wrong, right)
-        cause = self._causes[row]
+            self._causes[operation, row] = diagnose(row, wrong, right)
+        cause = self._causes[operation, row]
         if cause is not None and any(explains(cause.mistake, judgement) for judgement in failing):
             return cause
         return diagnose(row, failing, right)
@@ -174,9 +232,9 @@ class Check:
         row, margin = verdict.row, min(tolerance.SHRINK_MARGIN, verdict.ratio or 0.0)
         latest = judgement
 
-        def still_fails(case: Case) -> bool:
+        def still_fails(case: Any) -> bool:
             nonlocal latest
-            candidate = judge(self.implementation, case, rows=(row,))
+            candidate = self._judging(case.operation, case, rows=(row,))
             found = candidate.verdicts[row]
             if not (found.failed and found.kind == verdict.kind and (found.ratio or 0.0) >= margin):
                 return False
@@ -185,31 +243,36 @@ class Check:
             latest = candidate
             return True
 
-        smallest = shrink(judgement.case, still_fails)
+        smallest = smallest_of(judgement.case, still_fails)
         if smallest is judgement.case:
             return judgement
-        latest.case = replace_case(smallest, name=f"{judgement.case.name}, shrunk")
+        latest.case = renamed(smallest, f"{judgement.case.name}, shrunk")
         return latest
 
 
 def check(
-    implementation: Implementation,
+    target: object,
     *,
     cases: int = 100,
     seed: int = 0,
-    target: str = "",
+    name: str = "",
+    level: str | None = None,
+    operations: Collection[str] = (),
+    dtypes: Collection[str] = (),
     progress: Callable[[Step], None] | None = None,
 ) -> Report:
-    """Judge an implementation over the catalogue and `cases` generated inputs.
+    """Judge a target over the named cases of every operation that it offers, and generated ones.
 
     Parameters
     ----------
-    implementation : Implementation
-        The target.
+    target : object
+        A callable, which is taken for ``conv2d``, or an object that offers operations by their names.
     cases, seed : int
-        How many generated cases, and what they are generated from.
-    target : str
-        What the implementation is called in the report.
+        How many generated cases an operation, and what they are generated from.
+    name : str
+        What the target is called in the report.
+    level, operations, dtypes : optional
+        See `Check`.
     progress : callable, optional
         Called before every step.
 
@@ -221,7 +284,7 @@ def check(
     Raises
     ------
     TypeError, ValueError
-        Where `cases` or `seed` is no integer, or negative.
+        See `Check`.
 
     Examples
     --------
@@ -229,14 +292,14 @@ def check(
     >>> report.exit_code, [row.name for row in report.rows if row.passed]
     (0, ['call', 'grad_bias'])
     """
-    run = Check(implementation, cases=cases, seed=seed, target=target)
+    run = Check(target, cases=cases, seed=seed, name=name, level=level, operations=operations, dtypes=dtypes)
     for step in run:
         if progress is not None:
             progress(step)
     return run.report()
 
 
-def _row(row: str, found: list[tuple[Case, Verdict]]) -> Row:
+def _row(operation: str, row: str, found: list[tuple[AnyCase, Verdict]]) -> Row:
     count = {outcome: sum(verdict.outcome is outcome for _, verdict in found) for outcome in Outcome}
     judged = [verdict for _, verdict in found if verdict.outcome in (Outcome.PASSED, Outcome.FAILED)]
     digits: dict[str, tuple[float, float] | None] = {}
@@ -244,6 +307,7 @@ def _row(row: str, found: list[tuple[Case, Verdict]]) -> Row:
         guaranteed = [v.digits for case, v in found if v.digits is not None and case.dtype == dtype]
         digits[dtype] = (min(guaranteed), statistics.median(guaranteed)) if guaranteed else None
     return Row(
+        operation=operation,
         name=row,
         passed=count[Outcome.PASSED],
         failed=count[Outcome.FAILED],

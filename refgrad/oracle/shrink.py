@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
 from refgrad.oracle.cases import Case
+from refgrad.oracle.ladder.shrink import descend, ladder_complexity, replace_ladder_case, simpler_ladder
 
-__all__ = ["complexity", "shrink", "simpler"]
+__all__ = ["complexity", "complexity_of", "renamed", "replace_case", "shrink", "simpler", "smallest_of"]
 
 EVALUATIONS = 400
 """How often the target may be called for one failure."""
@@ -53,22 +55,7 @@ def shrink(case: Case, still_fails: Callable[[Case], bool], *, evaluations: int 
     >>> small.x.shape, small.weight.shape, small.x.ravel().tolist()
     ((1, 2, 1, 1), (1, 2, 1, 1), [0.0, 0.0])
     """
-    first, left = 0, evaluations
-    while left > 0:
-        for number, candidate in enumerate(simpler(case)):
-            if number < first:
-                continue  # steps of these kinds led nowhere a moment ago; they are tried again before giving up
-            if left == 0:
-                return case
-            left -= 1
-            if still_fails(candidate):
-                case, first = candidate, number
-                break
-        else:
-            if first == 0:
-                return case
-            first = 0
-    return case
+    return descend(case, still_fails, simpler, evaluations=evaluations)
 
 
 def complexity(case: Case) -> tuple[float, ...]:
@@ -284,6 +271,23 @@ def _with_entry(array: Array, index: tuple[int, ...], value: int) -> Array:
     result = array.copy()
     result[index] = value
     return result
+
+
+def smallest_of(case: Any, still_fails: Callable[[Any], bool]) -> Any:
+    """Return a simpler case of any operation that still fails."""
+    if isinstance(case, Case):
+        return shrink(case, still_fails)
+    return descend(case, still_fails, simpler_ladder, evaluations=EVALUATIONS)
+
+
+def complexity_of(case: Any) -> tuple[float, ...]:
+    """Return what is to become small, for a case of any operation."""
+    return complexity(case) if isinstance(case, Case) else ladder_complexity(case)
+
+
+def renamed(case: Any, name: str) -> Any:
+    """Return the same case under another name."""
+    return replace_case(case, name=name) if isinstance(case, Case) else replace_ladder_case(case, name=name)
 
 
 def replace_case(case: Case, **changes: object) -> Case:

@@ -12,17 +12,17 @@ import textwrap
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.oracle.cases import Case
+from refgrad.oracle.cases import AnyCase, Case
 
 __all__ = ["snippet"]
 
 
-def snippet(case: Case, row: str, target: str, *, written_out: bool) -> str:
+def snippet(case: AnyCase, row: str, target: str, *, written_out: bool) -> str:
     """Return source code that calls the target on a case and asserts that the row passes.
 
     Parameters
     ----------
-    case : Case
+    case : Case or LadderCase
         The input.
     row : str
         The row that failed.
@@ -31,30 +31,44 @@ def snippet(case: Case, row: str, target: str, *, written_out: bool) -> str:
     written_out : bool
         Whether the arrays are written out; if not, the case is looked up by its name.
     """
+    known = ["judge", "load_target", "operations_of"]
     if written_out:
+        known.append(type(case).__name__)
         imports = "from fractions import Fraction\n\nimport numpy as np\n\n"
-        imports += "from refgrad.oracle import Case, judge, load_target"
         made = _written(case)
     else:
-        imports = "from refgrad.oracle import find_case, judge, load_target"
-        made = f"case = find_case({case.name!r})"
+        known.append("find_case_of")
+        imports = ""
+        made = f"case = find_case_of({case.operation!r}, {case.name!r})"
+    imports += f"from refgrad.oracle import {', '.join(sorted(known, key=lambda name: (name.islower(), name)))}"
     return f"""{imports}
 
 {made}
-implementation = load_target({target!r})
-returned = implementation(*case.arrays().values(), **case.attributes)
-verdict = judge(implementation, case, twice=True).verdicts[{row!r}]
+operation = operations_of(load_target({target!r}))[{case.operation!r}]
+returned = operation(*case.arrays().values(), **case.attributes)
+verdict = judge(operation, case, twice=True).verdicts[{row!r}]
 print(verdict.message)
 assert verdict.outcome.value == "passed"
 """
 
 
-def _written(case: Case) -> str:
-    fields = {name: _array(getattr(case, name)) for name in ("x", "weight", "bias", "grad_output")}
-    fields |= {name: repr(getattr(case, name)) for name in ("stride", "padding", "dilation", "groups")}
+def _written(case: AnyCase) -> str:
+    if isinstance(case, Case):
+        fields = {name: _array(array) for name, array in case.parts.items()}
+        fields |= {name: repr(getattr(case, name)) for name in ("stride", "padding", "dilation", "groups")}
+        first = repr(case.name)
+    else:
+        arrays = {
+            name: f"({', '.join(map(_array, value))},)" if isinstance(value, tuple) else _array(value)
+            for name, value in case.parts.items()
+        }
+        given = {key: value for key, value in case.attributes.items() if key != "explained_variance"}
+        fields = {"parts": f"{{{', '.join(f'{name!r}: {text}' for name, text in arrays.items())}}}"}
+        fields |= {"given": repr(given)}
+        first = f"{case.operation!r}, {case.name!r}"
     fields |= {"explained_variance": repr(case.explained_variance), "layout": repr(case.layout)}
     lines = "".join(f"    {name}={value},\n" for name, value in fields.items())
-    return f"case = Case(\n    {case.name!r},\n{lines})"
+    return f"case = {type(case).__name__}(\n    {first},\n{lines})"
 
 
 def _array(array: Array) -> str:

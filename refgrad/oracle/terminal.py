@@ -50,7 +50,7 @@ def run_check(target: str, *, cases: int, seed: int, json_file: Path | None) -> 
             _say(errors, f"--json: {json_file} cannot be written: {error.strerror or error}")
             return WRONG_USAGE
     try:
-        run = Check(load_target(target), cases=cases, seed=seed, target=target)
+        run = Check(load_target(target), cases=cases, seed=seed, name=target)
     except TargetError as error:
         _say(errors, f"the target could not be run: {error}")
         if json_file is not None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import refgrad
-from refgrad.oracle import Check, check, find_case, load_target, run
+from refgrad.oracle import Check, check, find_case, load_target, plan
 from refgrad.oracle.catalogue import catalogue
 from refgrad.oracle.protocol import LABELS, ROWS
 from refgrad.oracle.report import NOTHING, not_run_json
@@ -36,7 +36,7 @@ FEW = (
 @pytest.fixture
 def few(monkeypatch):
     """A catalogue of seven."""
-    monkeypatch.setattr(run, "catalogue", lambda: tuple(find_case(name) for name in FEW))
+    monkeypatch.setattr(plan, "catalogue", lambda: tuple(find_case(name) for name in FEW))
 
 
 def printed(report):
@@ -60,7 +60,7 @@ WRONG = {
 def report_on(name):
     """The whole catalogue, on one of the examples."""
     path = str(EXAMPLES / f"{name}.py")
-    return check(load_target(path), cases=10, target=path)
+    return check(load_target(path), cases=10, name=path)
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -112,7 +112,7 @@ def test_a_target_that_claims_nothing_has_not_passed(few):
 
 
 def test_a_target_that_is_only_inconclusive_has_not_passed(monkeypatch):
-    monkeypatch.setattr(run, "catalogue", lambda: (find_case("flat spectrum"),))
+    monkeypatch.setattr(plan, "catalogue", lambda: (find_case("flat spectrum"),))
     report = check(layer(keys=("grad_weight",)), cases=0)
     assert (report.exit_code, report.error) == (1, NOTHING)
 
@@ -201,7 +201,7 @@ def test_the_smallest_input_fails_in_the_kind_that_is_reported(few):
 
 
 def test_a_T12_failure_names_what_is_wrong_with_the_factors(monkeypatch):
-    monkeypatch.setattr(run, "catalogue", lambda: (find_case("steep spectrum"), find_case("plain")))
+    monkeypatch.setattr(plan, "catalogue", lambda: (find_case("steep spectrum"), find_case("plain")))
 
     def trailing(matrix):
         left, values, _ = np.linalg.svd(matrix, full_matrices=False)
@@ -254,7 +254,7 @@ def test_progress_is_told_before_every_step(few):
     check(layer(), cases=2, seed=9, progress=seen.append)
     assert [step.done for step in seen] == list(range(len(FEW) + 2))
     assert {step.total for step in seen} == {len(FEW) + 2}
-    assert [step.doing for step in seen] == [*FEW, "generated 9/0", "generated 9/1"]
+    assert [step.doing for step in seen] == [f"conv2d: {name}" for name in (*FEW, "generated 9/0", "generated 9/1")]
 
 
 def test_check_refuses_negative_numbers():
@@ -285,12 +285,12 @@ def test_the_snippet_finds_nothing_wrong_with_a_right_target(tmp_path):
 
 def test_the_snippet_of_what_was_not_shrunk_looks_the_case_up(tmp_path):
     path = str(EXAMPLES / "wrong_groups_ignored.py")
-    whole = Check(load_target(path), cases=0, target=path)
+    whole = Check(load_target(path), cases=0, name=path)
     for step in whole:
-        if step.doing == "3 groups":
+        if step.doing == "conv2d: 3 groups":
             break
     (failure,) = whole.report().failures
-    assert "find_case('2 groups')" in failure.snippet
+    assert "find_case_of('conv2d', '2 groups')" in failure.snippet
     done = as_program(failure.snippet, tmp_path)
     assert (done.returncode, done.stdout.strip()) == (1, failure.verdict.message)
 
@@ -299,18 +299,25 @@ HEAD = {"schema", "refgrad", "target", "seed", "status", "error"}
 
 
 def test_the_json_has_the_documented_keys_and_no_others(few):
-    document = json.loads(
-        check(setting_from("output", lambda a, _: a["output"] * np.nan), cases=1, target="t").to_json()
-    )
-    assert set(document) == HEAD | {"cases", "rows", "failures", "not_claimed"}
+    document = json.loads(check(setting_from("output", lambda a, _: a["output"] * np.nan), cases=1, name="t").to_json())
+    assert set(document) == HEAD | {"cases", "declaration", "rows", "failures", "not_claimed"}
     assert (document["schema"], document["refgrad"], document["target"]) == (
-        "refgrad-check/1",
+        "refgrad-check/2",
         refgrad.__version__,
         "t",
     )
     assert document["cases"] == {"catalogue": len(FEW), "generated": 1, "asked_for": len(FEW) + 1}
     assert [set(row) for row in document["rows"]] == [
-        {"row", "passed", "failed", "inconclusive", "not_provided", "worst_measured_over_allowed", "digits"}
+        {
+            "operation",
+            "row",
+            "passed",
+            "failed",
+            "inconclusive",
+            "not_provided",
+            "worst_measured_over_allowed",
+            "digits",
+        }
     ] * len(ROWS)
     (failure,) = document["failures"]
     text = refgrad.oracle.report.__doc__
@@ -338,15 +345,15 @@ def test_the_table_fits_a_terminal_of_80_columns(few):
     console = Console(record=True, width=80, file=io.StringIO())
     check(setting_from("output", lambda a, _: 1e300 * a["output"]), cases=0).print(console)
     lines = console.export_text().splitlines()
-    for label in LABELS.values():
+    for label in (LABELS[row] for row in ROWS):
         assert any(line.startswith(f" {label}") for line in lines), f"{label} was cut"
     assert not any("…" in line for line in lines)
 
 
 def test_the_report_shows_ratio_digits_and_words(few):
-    text = printed(check(setting_from("grad_bias", lambda a, _: a["grad_bias"] / 2), cases=0, target="mine.py"))
+    text = printed(check(setting_from("grad_bias", lambda a, _: a["grad_bias"] / 2), cases=0, name="mine.py"))
     assert "mine.py" in text
-    assert "failure 1: grad_bias (db), value" in text
+    assert "failure 1: conv2d, grad_bias (db), value" in text
     assert "times what is allowed" in text
     assert "FAILED: grad_bias; on 7 inputs (7 named, 0 generated from seed 0)" in text
 
@@ -359,7 +366,7 @@ def test_a_warning_of_the_target_is_shown_with_its_failure(few):
 
 
 def test_inconclusive_verdicts_are_counted_and_explained(monkeypatch):
-    monkeypatch.setattr(run, "catalogue", lambda: (find_case("flat spectrum"), find_case("plain")))
+    monkeypatch.setattr(plan, "catalogue", lambda: (find_case("flat spectrum"), find_case("plain")))
     report = check(layer(keys=("grad_weight",)), cases=0)
     row = next(row for row in report.rows if row.name == "grad_weight")
     assert (row.passed, row.inconclusive, report.exit_code) == (1, 1, 0)

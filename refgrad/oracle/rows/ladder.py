@@ -1,4 +1,4 @@
-"""The rows of the ladder's smaller operations: a spectrum's rank, an unfolding, an SVD, one warm start, one step of SGD.
+"""The rows of the ladder's smaller operations: a spectrum's rank, an unfolding, an SVD, a warm start, a step of SGD.
 
 In: what is right for a case, and an answer. Out: a verdict.
 """
@@ -129,7 +129,7 @@ def svd_factors(reference: TensorReference, answer: Answer) -> Verdict:
 
 
 def subspace_iteration(reference: TensorReference, answer: Answer) -> Verdict:
-    """Judge one warm-started step: orthonormal factors that span A_(j) A_(j)^T U_j, and the core that follows from them."""
+    """Judge one warm-started step: orthonormal factors that span A_(j) A_(j)^T U_j, and the core from them."""
     if answer.factors is None:
         return not_provided("factors", "core came without factors")
     before = [np.asarray(factor, np.float64) for factor in reference.case.factors()]
