@@ -13,7 +13,7 @@ import numpy as np
 
 from refgrad.oracle.answers import Answer
 from refgrad.oracle.judge import Judgement
-from refgrad.oracle.mistakes import LIBRARY, Mistake, Parts
+from refgrad.oracle.mistakes import Mistake, Parts, library_of
 
 __all__ = ["Cause", "diagnose", "explains"]
 
@@ -88,7 +88,8 @@ def diagnose(row: str, failing: Sequence[Judgement], passing: Sequence[Judgement
     )
     screened = failing_parts[:: max(1, len(failing_parts) // SCREENED)]
     best: Cause | None = None
-    for mistake in LIBRARY:
+    operation = failing[0].case.operation if failing else "conv2d"
+    for mistake in library_of(operation):
         if mistake.row != row or not any(_explains(mistake, *pair) for pair in screened):
             continue
         explained = sum(_explains(mistake, *pair) for pair in failing_parts)

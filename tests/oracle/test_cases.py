@@ -8,7 +8,7 @@ import pytest
 
 from refgrad.oracle.cases import LAYOUTS, Case, generated, generated_case, random_tensor, with_layout
 from refgrad.oracle.catalogue import catalogue, find_case, with_spectrum
-from refgrad.oracle.mistakes.base import Parts
+from refgrad.oracle.mistakes import Parts
 from refgrad.oracle.mistakes.geometry import Reading, read_grad_weight
 from refgrad.oracle.reference import Reference
 from tests.assertions import assert_same_bits

@@ -33,7 +33,7 @@ def ladder_catalogue(operation: str) -> tuple[LadderCase, ...]:
     Examples
     --------
     >>> [case.name for case in ladder_catalogue("unfold")][:2]
-    ['matrix, mode 0', 'matrix, mode 1']
+    ['vector, mode 0', 'matrix, mode 0']
     """
     return tuple(_NAMED[operation](operation))
 
@@ -348,6 +348,11 @@ GEOMETRIES: Final[tuple[tuple[str, str, Given], ...]] = (
     ("dilation (2, 3)", "mixes up the axes of the dilation", _geometry((2, 2), dilation=(2, 3))),
     ("stride (1, 2), dilation (2, 1)", "mixes up stride and dilation", _geometry(stride=(1, 2), dilation=(2, 1))),
     ("stride equals dilation", "takes the shortcut for stride 1", _geometry((2, 2), (2, 2), dilation=(2, 2))),
+    (
+        "stride equals dilation on the height only",
+        "takes the shortcut for stride 1",
+        _geometry((2, 3), (2, 3), dilation=(2, 1)),
+    ),
     ("leftover rows and columns", "reads beyond the last position", _geometry((2, 2), (3, 4), NO_PADS)),
     ("2 groups", "ignores groups", _geometry(groups=2)),
     ("3 groups, strides and pads", "ignores one of them", _geometry(stride=(2, 1), padding=((0, 2), (1, 2)), groups=3)),

@@ -12,111 +12,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.oracle import tolerance
 from refgrad.oracle.answers import Answer
-from refgrad.oracle.cases import Attributes, Case
-from refgrad.oracle.protocol import Implementation
-from refgrad.oracle.reference import Mode, Reference, norm, tucker_product
+from refgrad.oracle.cases import AnyCase, Case
+from refgrad.oracle.ladder.cases import LadderCase
+from refgrad.oracle.mistakes.parts import Parts
+from refgrad.oracle.operations import OPERATIONS
+from refgrad.oracle.protocol import Declaration
+from refgrad.oracle.reference import Mode
+from refgrad.oracle.rows import reference_of
 from refgrad.oracle.rows.decomposition import orthonormal_verdict, subspace_verdict
 
 __all__ = [
     "ArrayMistake",
     "Mistake",
     "NumberMistake",
-    "Parts",
     "PrecisionMistake",
     "RankMistake",
     "SubspaceMistake",
     "implementation_of",
     "returned",
 ]
-
-
-class Parts:
-    """A case and one decomposition of its activation, the target's own where it showed one.
-
-    Parameters
-    ----------
-    reference : Reference
-        What is right.
-    answer : Answer, optional
-        Where the decomposition comes from; the reference's own where absent or not usable.
-    ranks : tuple of int, optional
-        At which ranks the reference's own is taken; the least admissible ones where absent.
-    """
-
-    def __init__(
-        self, reference: Reference, answer: Answer | None = None, ranks: tuple[int, ...] | None = None
-    ) -> None:
-        self.reference = reference
-        self.case = reference.case
-        self.x, self.weight = reference.x, reference.weight
-        self.bias, self.grad_output = reference.bias, reference.grad_output
-        if answer is not None and answer.factors is not None:
-            self.factors = answer.factors
-            own = answer.decomposition
-            self.core = own[0] if own is not None else self.core_of(self.factors)
-        else:
-            wanted = ranks or (answer.ranks if answer is not None else None) or reference.smallest_ranks
-            limits = [mode.squares.size for mode in reference.modes]
-            wanted = tuple(max(1, min(k, limit)) for k, limit in zip(wanted, limits, strict=True))
-            self.core, self.factors = reference.compressed(wanted)
-
-    @cached_property
-    def activation(self) -> Array:
-        """The compressed activation A~ (B, C, H, W)."""
-        return tucker_product(self.core, self.factors)
-
-    @property
-    def ranks(self) -> tuple[int, ...]:
-        """K_1 ... K_4."""
-        return tuple(factor.shape[1] for factor in self.factors)
-
-    def core_of(self, factors: tuple[Array, ...]) -> Array:
-        """Return A x_1 U_1^T ... x_4 U_4^T."""
-        return tucker_product(self.x, tuple(factor.T for factor in factors))
-
-    def right(self, key: str) -> Array:
-        """Return the right value of an array that an implementation returns under `key`."""
-        if key == "grad_weight":
-            return self.reference.grad_weight_at(self.activation)
-        if key == "core":
-            return self.core_of(self.factors)
-        return self.activation if key == "reconstruction" else self.reference.results[key]
-
-    def allowed(self, key: str, dtype: type[np.floating]) -> Array:
-        """Return what rounding in `dtype` allows in it, entry by entry."""
-        if key == "grad_weight":
-            return self.reference.grad_weight_allowed(self.core, self.factors, dtype)
-        if key == "core":
-            return self.reference.core_allowed(self.factors, dtype)
-        if key == "reconstruction":
-            return self.reference.reconstruction_allowed(self.core, self.factors, dtype)
-        return self.reference.allowed(key, dtype)
-
-    @cached_property
-    def _norms(self) -> dict[str, float]:
-        gradient, activation = norm(self.grad_output), norm(self.core) * math.sqrt(math.prod(self.ranks))
-        return {
-            "output": norm(self.x) * norm(self.weight) + 2.0 * norm(self.bias),
-            "grad_input": gradient * norm(self.weight),
-            "grad_weight": gradient * max(activation, norm(self.x)),
-            "grad_bias": gradient * math.sqrt(self.reference.positions),
-            "core": norm(self.x) * math.sqrt(math.prod(self.ranks)),
-            "reconstruction": max(activation, norm(self.x)),
-        }
-
-    def match(self, key: str) -> float:
-        """Return how far a target that makes a known mistake may lie from that mistake's own values."""
-        lengths = dict(self.reference.lengths)
-        lengths["grad_weight"] = tolerance.weight_gradient_length(self.reference.positions, self.ranks)
-        lengths["core"] = lengths["reconstruction"] = self.x.size + self.x.ndim
-        return tolerance.match_bound(lengths[key] + len(self.ranks), self._norms[key], self.case.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +67,7 @@ class Mistake(ABC):
         """Whether an answer is what this mistake gives."""
 
     @abstractmethod
-    def results(self, reference: Reference) -> dict[str, object]:
+    def results(self, reference: Any) -> dict[str, object]:
         """Return, in float64, what an implementation with this mistake returns."""
 
 
@@ -179,7 +99,7 @@ class ArrayMistake(Mistake):
         with np.errstate(invalid="ignore", over="ignore"):
             return bool((np.abs(value - wrong) <= parts.match(self.key)).all())
 
-    def results(self, reference: Reference) -> dict[str, object]:
+    def results(self, reference: Any) -> dict[str, object]:
         """Return everything right but the one array."""
         parts = Parts(reference)
         wrong = self.wrong(parts)
@@ -214,7 +134,7 @@ class PrecisionMistake(Mistake):
         with np.errstate(invalid="ignore", over="ignore"):
             return bool((np.abs(value - right) <= parts.allowed(self.key, np.float32)).all())
 
-    def results(self, reference: Reference) -> dict[str, object]:
+    def results(self, reference: Any) -> dict[str, object]:
         """Return everything right, but the one array rounded to float32."""
         parts = Parts(reference)
         with np.errstate(over="ignore"):
@@ -243,7 +163,7 @@ class RankMistake(Mistake):
         From a reference to the four ranks.
     """
 
-    rule: Callable[[Reference], tuple[int, ...]]
+    rule: Callable[[Any], tuple[int, ...]]
 
     @property
     def sentence(self) -> str:
@@ -254,9 +174,15 @@ class RankMistake(Mistake):
         """Whether the four ranks are those of the wrong rule."""
         return answer.ranks == self.rule(parts.reference)
 
-    def results(self, reference: Reference) -> dict[str, object]:
+    def results(self, reference: Any) -> dict[str, object]:
         """Return everything right for the wrong ranks."""
-        return _right(Parts(reference, ranks=self.rule(reference)))
+        if "ranks" in OPERATIONS[reference.case.operation].results:
+            return _right(Parts(reference, ranks=self.rule(reference)))
+        (rank,) = self.rule(reference)
+        parts = Parts(reference)
+        if reference.case.operation == "svd":
+            parts.cut(rank)
+        return {**_right(parts), "rank": rank}
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +216,7 @@ class SubspaceMistake(Mistake):
                 return False
         return True
 
-    def results(self, reference: Reference) -> dict[str, object]:
+    def results(self, reference: Any) -> dict[str, object]:
         """Return the wrong factors of the right ranks, and everything that follows from them."""
         parts = Parts(reference)
         factors: tuple[Array, ...] = ()
@@ -324,7 +250,7 @@ class NumberMistake(Mistake):
         """Whether the count is the wrong one."""
         return answer.stored_numbers == self.number(parts)
 
-    def results(self, reference: Reference) -> dict[str, object]:
+    def results(self, reference: Any) -> dict[str, object]:
         """Return everything right but the count."""
         parts = Parts(reference)
         return {**_right(parts), "stored_numbers": self.number(parts)}
@@ -332,17 +258,22 @@ class NumberMistake(Mistake):
 
 def _right(parts: Parts) -> dict[str, object]:
     """Return what follows, rightly, from the parts' own decomposition."""
-    arrays = ("output", "grad_input", "grad_bias", "grad_weight", "core", "reconstruction")
-    return {
-        **{key: parts.right(key) for key in arrays},
-        "factors": parts.factors,
-        "ranks": parts.ranks,
-        "stored_numbers": math.prod(parts.ranks) + sum(n * k for n, k in zip(parts.x.shape, parts.ranks, strict=True)),
-    }
+    kinds = OPERATIONS[parts.operation].results
+    results: dict[str, object] = {key: parts.right(key) for key, kind in kinds.items() if kind == "array"}
+    if "factors" in kinds:
+        results |= {"core": parts.right("core"), "factors": parts.factors}
+    if "ranks" in kinds:
+        results["ranks"] = parts.ranks
+        results["stored_numbers"] = math.prod(parts.ranks) + sum(
+            n * k for n, k in zip(parts.x.shape, parts.ranks, strict=True)
+        )
+    if "rank" in kinds:
+        results["rank"] = parts.reference.modes[0].ranks[0]
+    return results
 
 
-def implementation_of(mistake: Mistake) -> Implementation:
-    """Return an implementation that makes just this mistake.
+def implementation_of(mistake: Mistake, operation: str = "conv2d") -> Callable[..., dict[str, object]]:
+    """Return an operation that makes just this mistake.
 
     Examples
     --------
@@ -354,40 +285,21 @@ def implementation_of(mistake: Mistake) -> Implementation:
     <Outcome.FAILED: 'failed'>
     """
 
-    def implementation(
-        x: Array,
-        weight: Array,
-        bias: Array,
-        grad_output: Array,
-        *,
-        stride: tuple[int, int],
-        padding: tuple[tuple[int, int], tuple[int, int]],
-        dilation: tuple[int, int],
-        groups: int,
-        explained_variance: float,
-    ) -> dict[str, object]:
-        attributes = Attributes(
-            stride=stride, padding=padding, dilation=dilation, groups=groups, explained_variance=explained_variance
-        )
-        return returned(mistake.results(Reference(_case(x, weight, bias, grad_output, attributes))), x.dtype)
+    def implementation(*arrays: Any, **attributes: Any) -> dict[str, object]:
+        case = _case(operation, arrays, attributes)
+        return returned(mistake.results(reference_of(case, Declaration())), case.dtype)
 
     return implementation
 
 
-def _case(x: Array, weight: Array, bias: Array, grad_output: Array, attributes: Attributes) -> Case:
-    rational = Fraction(repr(float(attributes["explained_variance"])))
-    return Case(
-        "a call",
-        x,
-        weight,
-        bias,
-        grad_output,
-        stride=attributes["stride"],
-        padding=attributes["padding"],
-        dilation=attributes["dilation"],
-        groups=attributes["groups"],
-        explained_variance=rational,
-    )
+def _case(operation: str, arrays: tuple[Any, ...], attributes: dict[str, Any]) -> AnyCase:
+    share = attributes.pop("explained_variance", 1.0)
+    rational = Fraction(repr(float(share)))
+    if operation == "conv2d":
+        x, weight, bias, grad_output = arrays
+        return Case("a call", x, weight, bias, grad_output, **{**attributes, "explained_variance": rational})
+    parts = dict(zip(OPERATIONS[operation].arrays, arrays, strict=True))
+    return LadderCase(operation, "a call", parts, attributes, explained_variance=rational)
 
 
 def returned(results: dict[str, object], dtype: np.dtype[np.floating]) -> dict[str, object]:
@@ -396,6 +308,7 @@ def returned(results: dict[str, object], dtype: np.dtype[np.floating]) -> dict[s
     def cast(value: object) -> object:
         return value.astype(dtype) if isinstance(value, np.ndarray) else value
 
-    factors = results["factors"]
-    assert isinstance(factors, tuple)
-    return {key: cast(value) for key, value in results.items()} | {"factors": tuple(map(cast, factors))}
+    def each(value: object) -> object:
+        return tuple(map(cast, value)) if isinstance(value, tuple) else cast(value)
+
+    return {key: each(value) for key, value in results.items()}

@@ -12,7 +12,8 @@ import numpy as np
 
 from refgrad.arguments import Array
 from refgrad.multilinear import explained_variance_rank, mode_product, sequential_hosvd, unfold
-from refgrad.oracle.mistakes.base import ArrayMistake, Mistake, NumberMistake, Parts, RankMistake, SubspaceMistake
+from refgrad.oracle.mistakes.base import ArrayMistake, Mistake, NumberMistake, RankMistake, SubspaceMistake
+from refgrad.oracle.mistakes.parts import Parts
 from refgrad.oracle.reference import Mode, Reference, tucker_product
 
 __all__ = ["decomposition_mistakes"]
@@ -223,7 +224,8 @@ SUBSPACES: tuple[tuple[str, str, Callable[[Parts, int, tuple[Array, ...]], Array
 
 def _full_core(parts: Parts) -> Array:
     """Return the core of the factors before they were cut."""
-    return parts.reference.compressed(tuple(mode.squares.size for mode in parts.reference.modes))[0]
+    full: Array = parts.reference.compressed(tuple(mode.squares.size for mode in parts.reference.modes))[0]
+    return full
 
 
 def _without_signs(parts: Parts) -> Array:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.oracle.mistakes.base import ArrayMistake, Parts
+from refgrad.oracle.mistakes.base import ArrayMistake
+from refgrad.oracle.mistakes.parts import Parts
 
 __all__ = ["Reading", "geometry_mistakes", "group_mistakes", "read_grad_input", "read_grad_weight", "read_output"]
 
@@ -29,10 +30,10 @@ class Reading:
     @classmethod
     def right(cls, parts: Parts) -> Reading:
         """Return where the convolution of a case reads."""
-        case = parts.case
-        out_channels, per_group = case.weight.shape[:2]
-        first = np.arange(out_channels) // (out_channels // case.groups) * per_group
-        return cls(case.stride, case.padding, case.dilation, first[:, np.newaxis] + np.arange(per_group))
+        geometry = parts.case.geometry
+        out_channels, per_group = parts.weight.shape[:2]
+        first = np.arange(out_channels) // (out_channels // geometry.groups) * per_group
+        return cls(geometry.stride, geometry.padding, geometry.dilation, first[:, np.newaxis] + np.arange(per_group))
 
     def pixels(self, axis: int, positions: int, taps: int, size: int) -> tuple[Array, Array]:
         """Return which pixel each (tap, position) reads along an axis, and whether it lies inside."""
@@ -257,7 +258,9 @@ def _interleaved_outputs(parts: Parts) -> Array:
 
 
 def _next_group(parts: Parts) -> Array:
-    channels: Array = (Reading.right(parts).channels + parts.weight.shape[1]) % parts.x.shape[1]
+    channels: Array = (Reading.right(parts).channels + parts.weight.shape[1]) % (
+        parts.weight.shape[1] * parts.case.groups
+    )
     return channels
 
 
@@ -308,7 +311,8 @@ def _rewired(channels: Callable[[Parts], Array]) -> Change:
 
 
 def _everything(parts: Parts) -> Reading:
-    channels = np.broadcast_to(np.arange(parts.x.shape[1]), (parts.weight.shape[0], parts.x.shape[1]))
+    inputs = parts.weight.shape[1] * parts.case.groups
+    channels = np.broadcast_to(np.arange(inputs), (parts.weight.shape[0], inputs))
     return replace(Reading.right(parts), channels=channels)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from refgrad.arguments import Array
 from refgrad.convolution import conv2d_forward, conv2d_input_gradient
 from refgrad.multilinear import hosvd
-from refgrad.oracle.mistakes.base import ArrayMistake, Mistake, Parts, PrecisionMistake
+from refgrad.oracle.mistakes.base import ArrayMistake, Mistake, PrecisionMistake
+from refgrad.oracle.mistakes.parts import Parts
 from refgrad.oracle.reference import tucker_product
 
 __all__ = ["precision_mistakes", "value_mistakes"]
@@ -73,7 +74,8 @@ def _covered(parts: Parts) -> Array | None:
 def _first_sample(parts: Parts) -> Array:
     only = np.zeros_like(parts.activation)
     only[:1] = parts.activation[:1]
-    return parts.reference.grad_weight_at(only)
+    result: Array = parts.reference.grad_weight_at(only)
+    return result
 
 
 def _channels_swapped(parts: Parts) -> Array:

@@ -20,6 +20,7 @@ from refgrad.oracle.reference import Mode, Reference, TensorReference, norm, tuc
 from refgrad.oracle.rows.decomposition import core_verdict, orthonormal_verdict, scalar_verdict, subspace_verdict
 from refgrad.oracle.rows.without_factors import without_factors
 from refgrad.oracle.verdicts import Outcome, Verdict, compare, not_provided, passed
+from refgrad.rounding import Precision
 
 __all__ = [
     "GivenReference",
@@ -40,15 +41,16 @@ class SpectrumReference(TensorReference):
     """What is right for the rank of a given spectrum: its squares and their sums are all that is rounded."""
 
     @cached_property
-    def admissible(self) -> tuple[int, int]:
-        """[k_lo, k_hi]."""
+    def modes(self) -> tuple[Mode, ...]:
+        """One mode, of which the spectrum alone is known."""
         squares = np.ldexp(self.x, -self.exponent) ** 2
-        return tolerance.admissible_ranks(squares, squares.size, 1, self.precision, self.case.explained_variance)
+        ranks = tolerance.admissible_ranks(squares, squares.size, 1, self.precision, self.case.explained_variance)
+        return (Mode(np.diag(np.sqrt(squares)), squares, ranks, float(np.linalg.norm(squares))),)
 
 
 def spectrum_rank(reference: SpectrumReference, answer: Answer) -> Verdict:
     """Judge the rank of a spectrum."""
-    return _rank_verdict(answer, reference.admissible)
+    return _rank_verdict(answer, reference.modes[0].ranks)
 
 
 def _rank_verdict(answer: Answer, admissible: tuple[int, int]) -> Verdict:
@@ -163,6 +165,24 @@ class GivenReference(TensorReference):
         """Core and factors."""
         return self.x, tuple(np.asarray(factor, np.float64) for factor in self.case.factors())
 
+    def grad_weight_at(self, activation: Array) -> Array:
+        """Return dW (O, C / groups, k_h, k_w) at a given activation."""
+        return conv2d_weight_gradient(activation, self._grad_output, self.case.geometry)
+
+    def grad_weight_allowed(self, core: Array, factors: tuple[Array, ...], precision: Precision | None = None) -> Array:
+        """Return what rounding allows in dW from factors; majorant the weight gradient of |G| at |S| x_j |U_j|."""
+        majorant = tucker_product(np.abs(core), tuple(map(np.abs, factors)))
+        positions = self._grad_output.size // self._grad_output.shape[1]
+        return tolerance.sum_bound(
+            tolerance.weight_gradient_length(positions, core.shape),
+            conv2d_weight_gradient(majorant, np.abs(self._grad_output), self.case.geometry),
+            precision or self.precision,
+        )
+
+    @property
+    def _grad_output(self) -> Array:
+        return np.asarray(self.case.array("grad_output"), np.float64)
+
 
 def given_reconstruction(reference: GivenReference, answer: Answer) -> Verdict:
     """Judge core x_1 U_1 ... x_d U_d."""
@@ -172,18 +192,10 @@ def given_reconstruction(reference: GivenReference, answer: Answer) -> Verdict:
 
 def given_grad_weight(reference: GivenReference, answer: Answer) -> Verdict:
     """Judge dW at given core and factors, contracted in any order (THEORY T14)."""
-    core, factors = reference.given
-    gradient = np.asarray(reference.case.array("grad_output"), np.float64)
-    geometry = reference.case.geometry
-    majorant = tucker_product(np.abs(core), tuple(map(np.abs, factors)))
-    positions = gradient.size // gradient.shape[1]
-    allowed = tolerance.sum_bound(
-        tolerance.weight_gradient_length(positions, core.shape),
-        conv2d_weight_gradient(majorant, np.abs(gradient), geometry),
-        reference.precision,
+    expected = reference.grad_weight_at(tucker_product(*reference.given))
+    return compare(
+        "grad_weight", answer.arrays["grad_weight"], expected, reference.grad_weight_allowed(*reference.given)
     )
-    expected = conv2d_weight_gradient(tucker_product(core, factors), gradient, geometry)
-    return compare("grad_weight", answer.arrays["grad_weight"], expected, allowed)
 
 
 class StepReference(Reference):
