@@ -201,7 +201,8 @@ def _start(parts: Parts, mode: int) -> Array:
 
 def _on_the_core(parts: Parts, mode: int, before: tuple[Array, ...]) -> Array:
     matrix = unfold(tucker_product(parts.x, tuple(factor.T for factor in before)), mode)
-    return matrix @ (matrix.T @ _start(parts, mode))
+    result: Array = matrix @ (matrix.T @ _start(parts, mode))
+    return result
 
 
 ITERATIONS: tuple[tuple[str, str, Callable[[Parts, int, tuple[Array, ...]], Array]], ...] = (
