@@ -36,6 +36,28 @@ def check(
     seed: Annotated[
         int, typer.Option(min=0, help="What the generated inputs follow from: the same seed, the same inputs.")
     ] = 0,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="smoke|ci|nightly|exhaustive",
+            help="How much to run, in place of `--cases`: 20 named inputs an operation; all of them and 200 generated "
+            "ones; 2,000; and every small geometry of a convolution.",
+        ),
+    ] = None,
+    op: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPERATION", help="Judge this operation only; may be given again.", show_default="all"),
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(metavar="float64|float32", help="Judge in this dtype only.", show_default="both"),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="How many processes judge.", show_default="as many as there are cores")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that one call may take; a call that takes longer fails.")
+    ] = 60,
     json: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the report there as well, as JSON, whatever the verdict."),
@@ -43,7 +65,7 @@ def check(
 ) -> None:
     """Judge an implementation of the compressed convolution: is it right, and if not, where, by how much, and why.
 
-    TARGET is one Python function of NumPy arrays; behind it may be PyTorch, C, or anything else:
+    TARGET is a Python function of NumPy arrays; behind it may be PyTorch, C, or anything else:
 
     ```
     def implementation(x, weight, bias, grad_output, *,
@@ -59,15 +81,31 @@ def check(
     padding is ((top, bottom), (left, right)). Tolerances are derived from the dtype and the lengths of the sums; the
     signs and rotations of singular vectors are never compared.
 
-    **Example:** `refgrad check my_layer.py --cases 500 --json verdict.json`
+    TARGET may also be an object with a function for every step of the method that it has, from small to large: rank,
+    unfold, svd, hosvd, sequential_hosvd, subspace_iteration, reconstruct, weight_gradient, linear, conv2d, step. So a
+    port can climb: what is there is judged, and a call that hangs or crashes costs its own input only.
+
+    **Examples:** `refgrad check my_layer.py --cases 500 --json verdict.json`;
+    `refgrad check my_port.py --op rank --op hosvd --level smoke`
 
     **Exits** 0 where everything that it returned is right, 1 where something is wrong, 2 on wrong usage, 3 where TARGET
     could not be run, 130 after Ctrl-C (what was judged so far is printed).
     """
     _use_one_blas_thread()
-    from refgrad.oracle.terminal import run_check
+    from refgrad.oracle.terminal import Request, run_check
 
-    raise typer.Exit(run_check(target, cases=cases, seed=seed, json_file=json))
+    request = Request(
+        target,
+        cases=cases,
+        seed=seed,
+        level=level,
+        operations=tuple(op or ()),
+        dtypes=tuple(dtype or ()),
+        jobs=jobs or os.cpu_count() or 1,
+        timeout=timeout,
+        json_file=json,
+    )
+    raise typer.Exit(run_check(request))
 
 
 @app.command()

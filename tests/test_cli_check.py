@@ -1,15 +1,18 @@
 """`refgrad check` as it is typed: exit codes, what is printed where, the JSON file, Ctrl-C."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from refgrad.cli import app
-from refgrad.oracle import find_case, run
+from refgrad.oracle import find_case, named_cases, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "implementations"
@@ -20,7 +23,7 @@ FEW = ("plain", "2 groups", "3 groups")
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     """A catalogue of three, a wide terminal, and an interpreter that forgets what a target's import did to it."""
-    monkeypatch.setattr(run, "catalogue", lambda: tuple(find_case(name) for name in FEW))
+    monkeypatch.setattr(plan, "catalogue", lambda: tuple(find_case(name) for name in FEW))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -127,11 +130,93 @@ def interrupting(tmp_path, calls):
 
 
 def test_ctrl_c_prints_what_was_judged_so_far_and_exits_130(tmp_path):
-    result = typed(interrupting(tmp_path, calls=4), "--json", tmp_path / "report.json")
+    result = typed(interrupting(tmp_path, calls=4), "--jobs", 1, "--json", tmp_path / "report.json")
     assert result.exit_code == 130
     assert "INTERRUPTED after 2 of 103 inputs; nothing failed so far" in result.stdout
     document = json.loads((tmp_path / "report.json").read_text())
     assert (document["status"], document["cases"]["catalogue"]) == ("interrupted", 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for a group of processes")
+def test_a_real_ctrl_c_reaches_the_workers_and_loses_nothing(tmp_path):
+    code = """
+import time
+def implementation(x, weight, bias, grad_output, **attributes):
+    open("called", "a").close()
+    time.sleep(0.05)
+    return {"grad_bias": grad_output.sum((0, 2, 3))}
+"""
+    command = [sys.executable, "-m", "refgrad", "check", str(write(tmp_path, code)), "--json", "report.json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as process:
+        while not (tmp_path / "called").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "INTERRUPTED after" in output
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert document["status"] == "interrupted"
+    assert document["cases"]["catalogue"] < document["cases"]["asked_for"]
+
+
+MISBEHAVING = """
+import os, time
+def implementation(x, weight, bias, grad_output, *, groups, **attributes):
+    if groups == {groups}:
+        {deed}
+    return {{"grad_bias": grad_output.sum((0, 2, 3))}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("deed", "kind"),
+    [
+        ("time.sleep(1000)", "the call took longer than 1 s"),
+        ("os._exit(7)", "the call ended its process: exit code 7"),
+        ("os.abort()", "the call ended its process: signal SIGABRT"),
+    ],
+)
+def test_a_target_that_hangs_or_crashes_costs_its_case_only(tmp_path, deed, kind):
+    path = write(tmp_path, MISBEHAVING.format(groups=2, deed=deed))
+    result = typed(path, "--cases", 0, "--timeout", 1, "--json", tmp_path / "report.json")
+    assert result.exit_code == 1
+    assert kind in result.stdout
+    rows = {row["row"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
+    assert (rows["call"]["passed"], rows["call"]["failed"]) == (len(FEW) - 1, 1)
+    assert rows["grad_bias"]["passed"] == len(FEW) - 1
+
+
+def test_a_level_an_operation_and_a_dtype_choose_the_cases(tmp_path):
+    words = ("refgrad.oracle.own:target", "--level", "smoke", "--op", "rank", "--op", "unfold", "--dtype", "float32")
+    result = typed(*words, "--json", tmp_path / "report.json")
+    assert result.exit_code == 0
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [(row["operation"], row["row"]) for row in rows] == [
+        ("rank", "call"),
+        ("rank", "ranks"),
+        ("unfold", "call"),
+        ("unfold", "matrix"),
+    ]
+    assert {row["digits"]["float64"] for row in rows} == {None}
+    assert rows[1]["passed"] == sum(case.dtype == "float32" for case in named_cases("rank"))
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--op", "svd"), "the target does not offer svd; it offers conv2d"),
+        (("--op", "dct"), "operation must be one of 'rank', 'unfold'"),
+        (("--level", "all"), "level must be one of 'smoke', 'ci', 'nightly', 'exhaustive', got 'all'"),
+        (("--dtype", "float16"), "dtype must be one of 'float64', 'float32', got 'float16'"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_exits_2(words, text):
+    result = typed(RIGHT, *words)
+    assert result.exit_code == 2
+    assert text in result.stderr
 
 
 @pytest.mark.parametrize("existed", [True, False])

@@ -19,7 +19,7 @@ from refgrad.oracle.protocol import KEYS, Declaration, rows_of
 from refgrad.oracle.rows import judge_of, reference_of
 from refgrad.oracle.verdicts import Verdict, failed, not_provided, passed
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "judge", "judgement_of"]
 
 
 @dataclass(eq=False)
@@ -47,6 +47,10 @@ class Judgement:
     def reference(self) -> Any:
         """What is right for this case."""
         return reference_of(self.case, self.declaration)
+
+    def forget_reference(self) -> None:
+        """Let go of what was computed for the verdicts; it is computed again where it is needed."""
+        self.__dict__.pop("reference", None)
 
     @property
     def failed(self) -> bool:
@@ -96,11 +100,37 @@ def judge(
     >>> verdict.outcome, verdict.message
     (<Outcome.FAILED: 'failed'>, 'grad_bias[0] is 2, expected 1; 1 of 1 entries are off')
     """
-    judgement = Judgement(case, call(operation, case), declaration=declaration or Declaration.of(operation))
+    declaration = declaration or Declaration.of(operation)
+    answer = call(operation, case)
+    again = call(operation, case) if twice and declaration.repeatable and answer.came_back else None
+    return judgement_of(answer, case, rows=rows, declaration=declaration, again=again, reference=reference)
+
+
+def judgement_of(
+    answer: Answer,
+    case: AnyCase,
+    *,
+    rows: Collection[str] | None = None,
+    declaration: Declaration | None = None,
+    again: Answer | None = None,
+    reference: Any = None,
+) -> Judgement:
+    """Judge an answer that came already.
+
+    Parameters
+    ----------
+    answer : Answer
+        What the target returned.
+    case : Case or LadderCase
+        For what.
+    rows, declaration, reference : optional
+        As for `judge`.
+    again : Answer, optional
+        What it returned to the same call a second time.
+    """
+    judgement = Judgement(case, answer, declaration=declaration or Declaration())
     if reference is not None:
         judgement.reference = reference
-    twice = twice and judgement.declaration.repeatable
-    again = call(operation, case) if twice and judgement.answer.came_back else None
     for row in rows_of(case.operation):
         if rows is None or row in rows:
             judgement.verdicts[row] = _verdict(judgement, row, again)

@@ -6,11 +6,13 @@ stopped between two steps, and what was judged so far stays.
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from refgrad.arguments import non_negative_integer, one_of
 from refgrad.oracle import tolerance
@@ -24,7 +26,7 @@ from refgrad.oracle.report import Failure, Report, Row
 from refgrad.oracle.shrink import complexity_of, renamed, smallest_of
 from refgrad.oracle.verdicts import Outcome, Verdict, failed
 
-__all__ = ["Check", "Judging", "Step", "check"]
+__all__ = ["Check", "Here", "Judging", "Step", "check"]
 
 Group = tuple[str, str, str]
 
@@ -41,8 +43,36 @@ class Step:
     total: int
 
 
-Judging = Callable[..., Judgement]
-"""Judges one case: takes what `judge` takes, but for the operation its name."""
+class Judging(Protocol):
+    """Judges cases, here or elsewhere."""
+
+    @property
+    def jobs(self) -> int:
+        """How many cases it judges at once."""
+
+    def submit(self, case: AnyCase, **options: Any) -> Callable[[], Judgement]:
+        """Have a case judged, with the options of `judge`; the result waits for its judgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Judges cases in this process, one after the other.
+
+    Parameters
+    ----------
+    operations : mapping
+        The target's.
+    declaration : Declaration
+        What it said of itself.
+    """
+
+    operations: Mapping[str, Callable[..., object]]
+    declaration: Declaration
+    jobs: int = 1
+
+    def submit(self, case: AnyCase, **options: Any) -> Callable[[], Judgement]:
+        """Return what judges a case when it is called."""
+        return partial(judge, self.operations[case.operation], case, declaration=self.declaration, **options)
 
 
 class Check:
@@ -64,8 +94,8 @@ class Check:
         Which of the operations that it offers to judge; all where absent.
     dtypes : collection of str, optional
         In which dtypes to judge it; in those that it declares where absent.
-    judging : callable, optional
-        What judges a case, where not in this process.
+    judging : Judging, optional
+        What judges the cases, where not this process.
 
     Raises
     ------
@@ -104,24 +134,28 @@ class Check:
         self.plan = plan(self.operations, seed=seed, cases=cases, level=level, dtypes=taken)
         self.judgements: list[Judgement] = []
         self.finished = False
-        self._judging = judging or self._judge_here
+        self._judging = judging or Here(self.operations, self.declaration)
         self._failures: dict[Group, Failure] = {}
         self._causes: dict[tuple[str, str], Cause | None] = {}
 
     def __iter__(self) -> Iterator[Step]:
         total = len(self.plan)
-        for planned in self.plan:
-            case = planned.case()
-            yield Step(f"{case.operation}: {case.name}", len(self.judgements), total)
-            self.judgements.append(self._judging(case.operation, case, twice=planned.named))
+        waiting: deque[tuple[str, Callable[[], Judgement]]] = deque()
+        upcoming = iter(self.plan)
+        while True:
+            for planned in itertools.islice(upcoming, 2 * self._judging.jobs - len(waiting)):
+                case = planned.case()
+                waiting.append((f"{case.operation}: {case.name}", self._judging.submit(case, twice=planned.named)))
+            if not waiting:
+                break
+            doing, judged = waiting.popleft()
+            yield Step(doing, len(self.judgements), total)
+            self.judgements.append(judged())
         for group in self._groups():
             operation, row, _ = group
             yield Step(f"looking for the smallest input: {operation}, {LABELS[row]}", total, total)
             self._failures[group] = self._failure(group, smallest=True)
         self.finished = True
-
-    def _judge_here(self, operation: str, case: AnyCase, **options: Any) -> Judgement:
-        return judge(self.operations[operation], case, declaration=self.declaration, **options)
 
     def report(self) -> Report:
         """Report on what was judged so far; what was not shrunk yet is reported as it was found."""
@@ -234,7 +268,7 @@ class Check:
 
         def still_fails(case: Any) -> bool:
             nonlocal latest
-            candidate = self._judging(case.operation, case, rows=(row,))
+            candidate = self._judging.submit(case, rows=(row,))()
             found = candidate.verdicts[row]
             if not (found.failed and found.kind == verdict.kind and (found.ratio or 0.0) >= margin):
                 return False

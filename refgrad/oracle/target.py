@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
-from refgrad.oracle.protocol import Implementation
+from refgrad.oracle.operations import OPERATIONS, Operation
+from refgrad.oracle.protocol import Declaration, operations_of
 
 __all__ = ["DEFAULT_NAME", "TargetError", "load_target"]
 
@@ -25,11 +25,15 @@ DEFAULT_NAME = "implementation"
 """What is looked for in a target that names no function."""
 
 
+TIMEOUT = 60
+"""Seconds that one call may take, where nothing else is said."""
+
+
 class TargetError(Exception):
     """A target could not be run."""
 
 
-def load_target(text: str) -> Implementation:
+def load_target(text: str, *, timeout: float = TIMEOUT) -> object:
     """Load what a target names.
 
     Parameters
@@ -37,18 +41,20 @@ def load_target(text: str) -> Implementation:
     text : str
         "file.py", "file.py:name", "module" or "module:name". The name may be dotted; where absent it is
         "implementation". A file's folder, or for a module the working directory, is where its own imports are looked
-        for first.
+        for first. Or a program, with its arguments, that speaks the record protocol.
+    timeout : float
+        Seconds that a program may take for one call.
 
     Returns
     -------
-    Implementation
-        What was found.
+    object
+        A callable, or an object that offers operations.
 
     Raises
     ------
     TargetError
-        Where the file or module is missing or fails to import, has no such name, or that cannot be called with the
-        arguments of the Protocol.
+        Where the file or module is missing or fails to import, has no such name, or that is nothing that can be
+        judged; where a program cannot be started or says nothing that can be understood.
 
     Examples
     --------
@@ -67,10 +73,20 @@ def load_target(text: str) -> Implementation:
             names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             has = f"it has {', '.join(names)}" if names else "it has no functions"
             raise TargetError(f"{where} has no {name!r}: {has}; name one as {where}:NAME") from None
-    if not callable(found):
-        raise TargetError(f"{name!r} of {where} must be callable, got {type(found).__name__}")
-    _check_signature(found, f"{name!r} of {where}")
-    return cast(Implementation, found)
+    offered = operations_of(found)
+    if not offered:
+        known = ", ".join(OPERATIONS)
+        kind = type(found).__name__
+        message = f"{name!r} of {where} must be callable, got {kind} without any of the operations {known}"
+        raise TargetError(message)
+    try:
+        Declaration.of(found)
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"{name!r} of {where}: {error}") from None
+    for operation, function in offered.items():
+        what = f"{name!r} of {where}" if function is found else f"{operation} of {name!r} of {where}"
+        _check_signature(function, OPERATIONS[operation], what)
+    return found
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -120,16 +136,15 @@ def _own_traceback(error: BaseException) -> str:
     return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
 
 
-def _check_signature(target: object, what: str) -> None:
+def _check_signature(target: object, operation: Operation, what: str) -> None:
     try:
         signature = inspect.signature(target)  # type: ignore[arg-type]
     except (TypeError, ValueError):  # a builtin, say: nothing is known, the calls will show
         return
-    keywords = ("stride", "padding", "dilation", "groups", "explained_variance")
+    wanted = ", ".join(operation.arrays)
+    if operation.attributes:
+        wanted += f", *, {', '.join(operation.attributes)}"
     try:
-        signature.bind(0, 0, 0, 0, **dict.fromkeys(keywords, 0))
+        signature.bind(*operation.arrays, **dict.fromkeys(operation.attributes, 0))
     except TypeError as error:
-        raise TargetError(
-            f"{what} must take (x, weight, bias, grad_output, *, {', '.join(keywords)}), but {error}: "
-            f"it takes {signature}"
-        ) from None
+        raise TargetError(f"{what} must take ({wanted}), but {error}: it takes {signature}") from None

@@ -1,28 +1,33 @@
-"""One run at a terminal: load the target, show the progress, print the report, write the JSON.
+"""``refgrad check`` at a terminal: load the target, judge it under a progress bar, print the report, write the files.
 
 In: what was typed. Out: the exit code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from refgrad.oracle.report import not_run_json
+from refgrad.oracle.protocol import Declaration
+from refgrad.oracle.report import Report, not_run_json
 from refgrad.oracle.run import Check
 from refgrad.oracle.target import TargetError, load_target
+from refgrad.oracle.workers import Workers
 
-__all__ = ["INTERRUPTED", "TARGET_FAILED", "WRONG_USAGE", "run_check"]
+__all__ = ["INTERRUPTED", "TARGET_FAILED", "WRONG_USAGE", "Request", "run_check"]
 
 WRONG_USAGE = 2
 TARGET_FAILED = 3
 INTERRUPTED = 130
 
 
-def run_check(target: str, *, cases: int, seed: int, json_file: Path | None) -> int:
-    """Judge a target at the terminal.
+@dataclass(frozen=True)
+class Request:
+    """What was typed.
 
     Parameters
     ----------
@@ -30,43 +35,87 @@ def run_check(target: str, *, cases: int, seed: int, json_file: Path | None) -> 
         As `load_target` takes it.
     cases, seed : int
         How many generated cases, and what they follow from.
+    level : str, optional
+        One of the levels, in place of a number of cases.
+    operations, dtypes : sequence of str
+        Which; all where empty.
+    jobs : int
+        How many processes judge.
+    timeout : float
+        Seconds that a call may take.
     json_file : Path, optional
         Where the JSON goes; that it can be written is found out before anything runs.
+    """
+
+    target: str
+    cases: int = 100
+    seed: int = 0
+    level: str | None = None
+    operations: Sequence[str] = ()
+    dtypes: Sequence[str] = ()
+    jobs: int = 1
+    timeout: float = 60
+    json_file: Path | None = None
+
+
+def run_check(request: Request) -> int:
+    """Judge a target at the terminal.
 
     Returns
     -------
     int
-        0, 1 (see `Report.exit_code`), 2 for a file that cannot be written, 3 for a target that could not be run, 130
-        after Ctrl-C.
+        0, 1 (see `Report.exit_code`), 2 for wrong usage or a file that cannot be written, 3 for a target that could
+        not be run, 130 after Ctrl-C.
     """
     console, errors = Console(), Console(stderr=True)
-    created = False
-    if json_file is not None:
-        created = not json_file.exists()
+    outputs: dict[Path, tuple[str, Callable[[Report], str]]] = {}
+    if request.json_file is not None:
+        outputs[request.json_file] = ("--json", Report.to_json)
+    created = [path for path in outputs if not path.exists()]
+    for path, (option, _) in outputs.items():
         try:
-            with json_file.open("a"):  # what is in it stays until there is something to put in its place
+            with path.open("a"):  # what is in it stays until there is something to put in its place
                 pass
         except OSError as error:
-            _say(errors, f"--json: {json_file} cannot be written: {error.strerror or error}")
+            _say(errors, f"{option}: {path} cannot be written: {error.strerror or error}")
             return WRONG_USAGE
     try:
-        run = Check(load_target(target), cases=cases, seed=seed, name=target)
+        target = load_target(request.target, timeout=request.timeout)
+        with Workers(request.target, Declaration.of(target), jobs=request.jobs, timeout=request.timeout) as workers:
+            run = Check(
+                target,
+                cases=request.cases,
+                seed=request.seed,
+                name=request.target,
+                level=request.level,
+                operations=request.operations,
+                dtypes=request.dtypes,
+                judging=workers,
+            )
+            interrupted = _follow(run, errors)
     except TargetError as error:
         _say(errors, f"the target could not be run: {error}")
-        if json_file is not None:
-            json_file.write_text(not_run_json(target, seed, str(error)))
+        if request.json_file is not None:
+            request.json_file.write_text(not_run_json(request.target, request.seed, str(error)))
         return TARGET_FAILED
+    except ValueError as error:
+        _remove(created)
+        _say(errors, str(error))
+        return WRONG_USAGE
     except KeyboardInterrupt:
-        if json_file is not None and created:
-            json_file.unlink()
+        _remove(created)
         _say(errors, "interrupted while the target was being imported")
         return INTERRUPTED
-    interrupted = _follow(run, errors)
     report = run.report()
     report.print(console)
-    if json_file is not None:
-        json_file.write_text(report.to_json())
+    for path, (_, written) in outputs.items():
+        path.write_text(written(report))
     return INTERRUPTED if interrupted else report.exit_code
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink()
 
 
 def _follow(run: Check, console: Console) -> bool:
