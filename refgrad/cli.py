@@ -109,6 +109,22 @@ def check(
 
 
 @app.command()
+def doctor() -> None:
+    """Examine the oracle itself: can its verdicts be trusted on this machine.
+
+    Looks at this machine's LAPACK on spectra that are known exactly; at refgrad's own paths and at a library of right
+    implementations, none of which may be called wrong; at a library of mistakes, each of which must be caught and
+    named; and at malformed answers, all of which must fail. Takes a minute or two.
+
+    **Exits** 0 where all is well, 1 where something is not, 130 after Ctrl-C.
+    """
+    _use_one_blas_thread()
+    from refgrad.oracle.terminal import run_doctor
+
+    raise typer.Exit(run_doctor())
+
+
+@app.command()
 def train(
     store: Annotated[
         list[str] | None,

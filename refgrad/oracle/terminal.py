@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from refgrad.oracle.protocol import Declaration
@@ -18,7 +19,7 @@ from refgrad.oracle.run import Check
 from refgrad.oracle.target import TargetError, load_target
 from refgrad.oracle.workers import Workers
 
-__all__ = ["INTERRUPTED", "TARGET_FAILED", "WRONG_USAGE", "Request", "run_check"]
+__all__ = ["INTERRUPTED", "TARGET_FAILED", "WRONG_USAGE", "Request", "run_check", "run_doctor"]
 
 WRONG_USAGE = 2
 TARGET_FAILED = 3
@@ -111,6 +112,30 @@ def run_check(request: Request) -> int:
     for path, (_, written) in outputs.items():
         path.write_text(written(report))
     return INTERRUPTED if interrupted else report.exit_code
+
+
+def run_doctor() -> int:
+    """Examine the oracle at the terminal; return 0, 1 where something is wrong, 130 after Ctrl-C."""
+    from refgrad.oracle.doctor import examinations
+
+    console, code = Console(), 0
+    planned = list(examinations())
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console) as progress:
+        task = progress.add_task("", total=len(planned))
+        for examination in planned:
+            progress.update(task, description=examination.name)
+            try:
+                finding = examination.run()
+            except KeyboardInterrupt:
+                progress.stop()
+                _say(console, "interrupted; what stands above was found so far")
+                return INTERRUPTED
+            word, style = ("healthy", "green") if finding.healthy else ("SICK", "bold red")
+            progress.print(f"[{style}]{word:<8}[/] {examination.name}: {escape(finding.text)}", soft_wrap=True)
+            progress.advance(task)
+            code = code or int(not finding.healthy)
+    console.print("The oracle can be trusted here." if not code else "The oracle can NOT be trusted here; see above.")
+    return code
 
 
 def _remove(paths: Sequence[Path]) -> None:

@@ -6,8 +6,8 @@ import pytest
 from refgrad.oracle.answers import call
 from refgrad.oracle.catalogue import find_case
 from refgrad.oracle.judge import judge
+from refgrad.oracle.variants import layer
 from refgrad.oracle.verdicts import Outcome
-from tests.oracle.implementations import layer
 
 RIGHT = layer()
 CASE = find_case("plain")

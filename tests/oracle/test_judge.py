@@ -11,18 +11,12 @@ from refgrad.oracle.catalogue import catalogue, find_case
 from refgrad.oracle.judge import judge
 from refgrad.oracle.reference import Reference, tucker_product
 from refgrad.oracle.shrink import replace_case
+from refgrad.oracle.variants import VARIANTS, layer
+from refgrad.oracle.variants.arithmetic import dense_weight_gradient
+from refgrad.oracle.variants.decompositions import leading, left_gram, left_svd, rotations
 from refgrad.oracle.verdicts import Outcome
 from tests.assertions import assert_same_bits
-from tests.oracle.implementations import (
-    VARIANTS,
-    dense_weight_gradient,
-    layer,
-    leading,
-    left_gram,
-    left_svd,
-    rotations,
-    torch_layer,
-)
+from tests.oracle.implementations import torch_layer
 from tests.oracle.test_answers import changed, setting_from
 
 CASE = find_case("every mode cut")

@@ -17,7 +17,7 @@ from refgrad.oracle import Check, check, find_case, load_target, plan
 from refgrad.oracle.catalogue import catalogue
 from refgrad.oracle.protocol import LABELS, ROWS
 from refgrad.oracle.report import NOTHING, not_run_json
-from tests.oracle.implementations import layer
+from refgrad.oracle.variants import layer
 from tests.oracle.test_answers import changed, setting, setting_from
 
 ROOT = Path(__file__).resolve().parents[2]

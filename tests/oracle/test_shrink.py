@@ -6,7 +6,7 @@ import pytest
 from refgrad.oracle.catalogue import catalogue, find_case
 from refgrad.oracle.judge import judge
 from refgrad.oracle.shrink import complexity, replace_case, shrink, simpler
-from tests.oracle.implementations import layer
+from refgrad.oracle.variants import layer
 from tests.oracle.test_answers import setting_from
 
 STARTS = ["four different pads, float32", "groups, strides and pads", "stride (2, 3), dilation (2, 3)", "x near 1e150"]

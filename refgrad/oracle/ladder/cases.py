@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.arguments import Array, floats_of_one_dtype, one_of
+from refgrad.arguments import Array, float_array, floats_of_one_dtype, one_of
 from refgrad.geometry import ConvGeometry
 from refgrad.oracle.cases import LAYOUTS, with_layout
 from refgrad.oracle.operations import OPERATIONS
@@ -83,7 +83,10 @@ class LadderCase:
         given = {*self.given, *(["explained_variance"] if "explained_variance" in wanted.attributes else [])}
         if given != set(wanted.attributes):
             raise ValueError(f"{self.operation} has attributes {', '.join(wanted.attributes)}, got {', '.join(given)}")
-        floats_of_one_dtype(**{f"{name}{number or ''}": array for name, number, array in each_array(self.parts)})
+        arrays = {name if number is None else f"{name}[{number}]": a for name, number, a in each_array(self.parts)}
+        for name, array in arrays.items():
+            float_array(name, array, finite=True)
+        floats_of_one_dtype(**arrays)
         if not 0 < self.explained_variance <= 1:
             raise ValueError(f"explained_variance must be in (0, 1], got {self.explained_variance}")
         one_of("layout", self.layout, LAYOUTS)

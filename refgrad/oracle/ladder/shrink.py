@@ -175,4 +175,6 @@ def _with_plainer_values(case: LadderCase) -> Iterator[LadderCase]:
 
 
 def _with(case: LadderCase, name: str, array: Array) -> LadderCase:
+    if case.operation == "rank":  # a spectrum falls
+        array = np.sort(array)[::-1].copy()
     return replace_ladder_case(case, parts={**case.parts, name: array})

@@ -161,8 +161,8 @@ class Parts:
         if self.operation == "step":
             for parameter, moved in (("weight", weight_gradient), ("bias", bias_gradient)):
                 held = norm(np.asarray(self.case.parts[parameter], np.float64))
-                moved += held + norm(np.asarray(self.case.parts[f"{parameter}_velocity"], np.float64))
-                norms |= {f"{parameter}_velocity": moved, parameter: moved + held}
+                whole = moved + held + norm(np.asarray(self.case.parts[f"{parameter}_velocity"], np.float64))
+                norms |= {f"{parameter}_velocity": whole, parameter: whole + held}
         if self.operation == "svd":
             norms |= {"left": norm(self.x) * self.x.shape[0], "right": float(self.x.shape[0])}
         return norms

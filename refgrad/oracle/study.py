@@ -1,0 +1,245 @@
+"""The power study: how often the judge is wrong about what is right, and right about what is wrong.
+
+In: the library of legitimate variants and the library of mistakes, and the cases to try them on, small ones and layers
+of real size. Out: a `Study`: false alarms over variants, mistakes caught and named, the worst ratio of measured to
+allowed over everything that is right, and every survivor with its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final
+
+import numpy as np
+
+from refgrad.geometry import ConvGeometry
+from refgrad.oracle.cases import AnyCase, Case
+from refgrad.oracle.diagnosis import diagnose
+from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.mistakes import Mistake, library_of
+from refgrad.oracle.mistakes.base import returned
+from refgrad.oracle.operations import OPERATIONS
+from refgrad.oracle.own import target as own
+from refgrad.oracle.plan import plan
+from refgrad.oracle.protocol import Declaration
+from refgrad.oracle.reference import TensorReference
+from refgrad.oracle.rows import reference_of
+from refgrad.oracle.variants import VARIANTS
+
+__all__ = ["REAL_LAYERS", "SURVIVORS", "Caught", "Study", "Trial", "real_layer", "trials"]
+
+BOTH = ("float64", "float32")
+
+REAL_LAYERS: Final[Mapping[str, tuple[tuple[int, int, int, int], int, int, int, int]]] = {
+    "64 x 64 x 56 x 56, 3 x 3": ((64, 64, 56, 56), 64, 3, 1, 1),
+    "128 x 96 x 8 x 8, 1 x 1": ((128, 96, 8, 8), 160, 1, 1, 1),
+    "32 x 32 x 14 x 14, 3 x 3 depthwise": ((32, 32, 14, 14), 32, 3, 1, 32),
+    "32 x 3 x 64 x 64, 3 x 3, stride 2": ((32, 3, 64, 64), 32, 3, 2, 1),
+}
+"""Layers of real size: shape of the input, output channels, kernel, stride and groups."""
+
+SURVIVORS: Final[Mapping[tuple[str, str], str]] = {}
+"""(operation, mistake) -> why no input of the study shows it: the reason is written before the survivor is excused."""
+
+
+def real_layer(name: str, dtype: str) -> Case:
+    """Return one of `REAL_LAYERS` as a case, with an activation whose spectra decay as those of a trained network.
+
+    Parameters
+    ----------
+    name : str
+        Which.
+    dtype : str
+        "float64" or "float32".
+    """
+    shape, out_channels, kernel, stride, groups = REAL_LAYERS[name]
+    generator = np.random.default_rng(list(shape))
+    x = generator.standard_normal(shape)
+    for mode, length in enumerate(shape):  # every mode's directions fade like 1 / (1 + i)
+        basis = np.linalg.qr(generator.standard_normal((length, length)))[0]
+        faded = (basis / (1.0 + np.arange(length))) @ basis.T
+        x = np.moveaxis(np.tensordot(faded, x, axes=(1, mode)), 0, mode)
+    pads = ((kernel // 2, kernel // 2), (kernel // 2, kernel // 2))
+    weight_shape = (out_channels, shape[1] // groups, kernel, kernel)
+    geometry = ConvGeometry((kernel, kernel), (stride, stride), pads, (1, 1), groups)
+    return Case(
+        name,
+        x.astype(dtype),
+        generator.standard_normal(weight_shape).astype(dtype),
+        generator.standard_normal(out_channels).astype(dtype),
+        generator.standard_normal(geometry.output_shape(shape, weight_shape)).astype(dtype),
+        stride=(stride, stride),
+        padding=pads,
+        groups=groups,
+        explained_variance=Fraction(4, 5),
+        effect="a layer of real size",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """What became of one mistake.
+
+    Attributes
+    ----------
+    operation : str
+        In which operation it was made.
+    mistake : str
+        Which.
+    failed : int
+        In how many cases the row failed in which it shows.
+    cases : int
+        Of how many.
+    named : str, optional
+        The mistake that the diagnosis named.
+    """
+
+    operation: str
+    mistake: str
+    failed: int
+    cases: int
+    named: str | None
+
+    @property
+    def survived(self) -> bool:
+        """Whether no case showed it."""
+        return self.failed == 0
+
+    @property
+    def rightly_named(self) -> bool:
+        """Whether the diagnosis named just this one."""
+        return self.named == self.mistake
+
+
+@dataclass(slots=True)
+class Study:
+    """What a study found.
+
+    Attributes
+    ----------
+    calls : int
+        How often a right implementation was judged.
+    alarms : list of str
+        Every failure among them: none may be.
+    worst : dict
+        (operation, row, dtype) -> the largest measured over allowed of what is right: how loose the bounds are.
+    inconclusive : int
+        How many verdicts of right implementations decided nothing.
+    caught : list of Caught
+        One for each mistake.
+    """
+
+    calls: int = 0
+    alarms: list[str] = field(default_factory=list)
+    worst: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    inconclusive: int = 0
+    caught: list[Caught] = field(default_factory=list)
+
+    @property
+    def survivors(self) -> list[Caught]:
+        """The mistakes that no case showed."""
+        return [each for each in self.caught if each.survived]
+
+    @property
+    def unexplained(self) -> list[Caught]:
+        """The survivors for which no reason is written."""
+        return [each for each in self.survivors if (each.operation, each.mistake) not in SURVIVORS]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing right was called wrong, and nothing wrong was missed but for a written reason."""
+        return 1 if self.alarms or self.unexplained else 0
+
+    def add_right(self, name: str, judgement: Judgement) -> None:
+        """Count a judgement of something that is right."""
+        self.calls += 1
+        for row, verdict in judgement.verdicts.items():
+            if verdict.failed:
+                self.alarms.append(f"{name}, {judgement.case.operation}, {judgement.case.name}, {verdict.message}")
+            self.inconclusive += verdict.outcome.value == "inconclusive"
+            if verdict.ratio is not None and math.isfinite(verdict.ratio):
+                key = (judgement.case.operation, row, str(judgement.case.dtype))
+                self.worst[key] = max(self.worst.get(key, 0.0), verdict.ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One step of a study, done when it is called.
+
+    Parameters
+    ----------
+    what : str
+        For a progress bar.
+    run : callable
+        Adds to the study.
+    """
+
+    what: str
+    run: Callable[[Study], None]
+
+
+def trials(*, generated: int, seed: int, real: bool, operations: Sequence[str] = ()) -> Iterator[Trial]:
+    """Yield the steps of a study.
+
+    Parameters
+    ----------
+    generated : int
+        How many generated cases follow an operation's named ones.
+    seed : int
+        What they follow from.
+    real : bool
+        Whether layers of real size are judged as well.
+    operations : sequence of str
+        Which; all where empty.
+    """
+    for operation in operations or OPERATIONS:
+        cases = [planned.case() for planned in plan([operation], seed=seed, cases=generated, level=None, dtypes=BOTH)]
+        right: dict[str, Any] = {"refgrad": getattr(own, operation)}
+        right |= VARIANTS if operation == "conv2d" else {}
+        for name, target in right.items():
+            yield Trial(f"{operation}: {name}", _right_trial(name, target, cases))
+        references = [reference_of(case, Declaration()) for case in cases]
+        for mistake in library_of(operation):
+            yield Trial(f"{operation}: {mistake.name}", _wrong_trial(operation, mistake, references))
+    if real and (not operations or "conv2d" in operations):
+        for layer in REAL_LAYERS:
+            for dtype in BOTH:
+                yield Trial(f"{layer}, {dtype}", _real_trial(layer, dtype))
+
+
+def _right_trial(name: str, target: Callable[..., object], cases: Sequence[AnyCase]) -> Callable[[Study], None]:
+    def run(study: Study) -> None:
+        for case in cases:
+            study.add_right(name, judge(target, case))
+
+    return run
+
+
+def _real_trial(layer: str, dtype: str) -> Callable[[Study], None]:
+    def run(study: Study) -> None:
+        case = real_layer(layer, dtype)
+        study.add_right("refgrad", judge(own.conv2d, case))
+
+    return run
+
+
+def _wrong_trial(operation: str, mistake: Mistake, references: Sequence[TensorReference]) -> Callable[[Study], None]:
+    """Judge a mistake in the row in which it shows; what is right for a case is shared by all mistakes."""
+
+    def run(study: Study) -> None:
+        judgements = []
+        for reference in references:
+            case = reference.case
+            results = returned(mistake.results(reference), case.dtype)
+            made = judge(lambda *_, results=results, **__: results, case, rows=(mistake.row,), reference=reference)
+            judgements.append(made)
+        wrong = [each for each in judgements if each.verdicts[mistake.row].failed]
+        right = [each for each in judgements if each.verdicts[mistake.row].outcome.value == "passed"]
+        cause = diagnose(mistake.row, wrong, right) if wrong else None
+        named = None if cause is None else cause.mistake.name
+        study.caught.append(Caught(operation, mistake.name, len(wrong), len(references), named))
+
+    return run
