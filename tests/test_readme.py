@@ -52,3 +52,27 @@ def test_the_method_page_runs_from_top_to_bottom():
     page = (ROOT / "docs/method.md").read_text()
     code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL))
     exec(compile(code, "docs/method.md", "exec"), {"__name__": "method"})
+
+
+def test_the_adapters_page_runs():
+    pytest.importorskip("torch", reason="the page judges a layer of PyTorch")
+    page = (ROOT / "docs/adapters.md").read_text()
+    for code in re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(code, "docs/adapters.md", "exec"), {"__name__": "adapters"})
+
+
+def test_the_table_of_operations_is_the_one_in_the_code():
+    from refgrad.oracle import OPERATIONS
+
+    page = (ROOT / "docs/oracle.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    named = [name for names, *_ in rows for name in re.findall(r"`(\w+)`", names)]
+    assert named == list(OPERATIONS)
+    for names, arrays, attributes, results in rows:
+        operation = OPERATIONS[re.findall(r"`(\w+)`", names)[0]]
+        if "those of conv2d" not in arrays:
+            assert arrays.split(", ") == list(operation.arrays)
+            assert [word for word in attributes.split(", ") if word] == list(operation.attributes)
+        if not {"the", "their"} & set(results.split()):
+            assert results.split(", ") == list(operation.results)
