@@ -33,11 +33,12 @@ search: $(INSTALLED) ## run the property tests on new random inputs, many more o
 coverage: $(INSTALLED) ## measure which lines and branches the tests reach; under 95 % is an error
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-lint: $(INSTALLED) ## ruff, mypy --strict, the import contracts
+lint: $(INSTALLED) ## ruff, mypy --strict, the import contracts, and whether the mutants' texts are still there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/mutants/run.py --check
 
 mutants: $(INSTALLED) ## plant each mistake of tests/mutants in refgrad and see the tests fail
 	$(BIN)/python tests/mutants/run.py
