@@ -118,7 +118,7 @@ MALFORMED: Final[tuple[tuple[str, Callable[[dict[str, Any]], object]], ...]] = (
     ("None for an array", lambda right: {**right, "grad_bias": None}),
     ("a factor too many", lambda right: {**right, "factors": (*right["factors"], right["factors"][0])}),
     ("an unknown result", lambda right: {**right, "grad_wieght": right["grad_weight"]}),
-    ("a number for a mapping", lambda _: 3.0),
+    ("a number for a mapping", lambda _: 3),
     ("nothing", lambda _: None),
 )
 """What a target may return that is wrong whatever the numbers."""

@@ -256,7 +256,16 @@ class LayerReference(TensorReference, ABC):
 
     def allowed(self, key: str, precision: Precision | None = None) -> Array:
         """Return what rounding allows in one of `results`; in the target's precision where none is given."""
-        return tolerance.sum_bound(self.lengths[key], self.majorants[key], precision or self.precision)
+        precision = precision or self.precision
+        majorant = self.majorants[key]
+        bound = tolerance.sum_bound(self.lengths[key], majorant, precision)
+        operands = {
+            "output": (self.x, self.weight, self.bias),
+            "grad_input": (self.grad_output, self.weight),
+            "grad_bias": (self.grad_output,),
+        }[key]
+        factors = min(2, len(operands))
+        return tolerance.rounding_of_exact_sums(bound, majorant, operands, factors, precision)
 
     def grad_weight_at(self, activation: Array) -> Array:
         """Return dW at a given activation."""

@@ -10,12 +10,21 @@ is part of every bound.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.rounding import LAPACK_THRESHOLD, Precision, gamma, inner_product_bound, rounded_to, unit_roundoff
+from refgrad.rounding import (
+    LAPACK_THRESHOLD,
+    Precision,
+    gamma,
+    inner_product_bound,
+    rounded_to,
+    smallest_normal,
+    unit_roundoff,
+)
 
 __all__ = [
     "INCONCLUSIVE_SHARE",
@@ -30,6 +39,7 @@ __all__ = [
     "projector_bound",
     "rank_margin",
     "residual_bound",
+    "rounding_of_exact_sums",
     "step_bound",
     "sum_bound",
     "truncation_bound",
@@ -47,6 +57,9 @@ RANK_ROUNDINGS = 8
 
 ENERGY_ROUNDINGS = 16
 """The same for the energy that a returned subspace keeps: the target's decomposition, and the judge's projection."""
+
+EXACT_DIGITS = 12
+"""Operands of no more binary digits are looked at for sums that are exact; others are as good as never."""
 
 STEP_ROUNDINGS = 8
 """Of an SGD step: three rates rounded to the dtype, three products and three sums, of which no entry sees more."""
@@ -72,6 +85,61 @@ def sum_bound(length: int, majorant: Array, dtype: Precision) -> Array:
         return np.where(safe == 0.0, 0.0, np.inf)
     bound = inner_product_bound(length, safe, dtype) + inner_product_bound(length, safe, np.float64)
     return np.where(safe == 0.0, 0.0, bound)
+
+
+def rounding_of_exact_sums(
+    bound: Array, majorant: Array, operands: Sequence[Array], factors_of_a_product: int, dtype: Precision
+) -> Array:
+    """Return 0 for the entries in which no rounding can happen, whatever the order, and the bound for the others.
+
+    Where all operands are integers times one power of two each, a product is an integer times their product, and so is
+    every partial sum; while the majorant, counted in that unit, is below 1 / (2 u), each is representable. Such sums
+    have to come out exactly (the exact tier).
+
+    Parameters
+    ----------
+    bound : array
+        What rounding allows elsewhere.
+    majorant : array
+        The sums of absolute values.
+    operands : sequence of array
+        Everything that is multiplied or added; each counts in its own unit, and what is only added in theirs.
+    factors_of_a_product : int
+        How many of the operands, from the first on, make a product.
+    dtype : dtype
+        What the target computes in.
+
+    Examples
+    --------
+    >>> ones, thirds = np.ones(3), np.ones(3) / 3
+    >>> rounding_of_exact_sums(np.array([1.0]), np.array([3.0]), [ones, ones], 2, np.float32)
+    array([0.])
+    >>> rounding_of_exact_sums(np.array([1.0]), np.array([3.0]), [ones, thirds], 2, np.float32)
+    array([1.])
+    """
+    exponents = [_unit_exponent(operand) for operand in operands]
+    if None in exponents:
+        return bound
+    unit = sum(exponent or 0 for exponent in exponents[:factors_of_a_product])
+    if any((exponent or 0) < unit for exponent in exponents[factors_of_a_product:]):
+        return bound
+    representable = np.ldexp(np.asarray(majorant, np.float64), -unit) * unit_roundoff(dtype) < 1 / 2
+    in_range = np.ldexp(1.0, unit) >= smallest_normal(dtype)
+    return np.where(representable & in_range, 0.0, bound)
+
+
+def _unit_exponent(operand: Array) -> int | None:
+    """Return the largest e such that all entries are small integers times 2^e; None where there is none."""
+    largest = float(np.max(np.abs(operand), initial=0.0))
+    if largest == 0.0:
+        return 0
+    fractions, exponents = np.frexp(operand[operand != 0.0].astype(np.float64))
+    digits = np.ldexp(fractions, EXACT_DIGITS)  # what has no more digits than these is an integer here
+    if not (digits == np.rint(digits)).all():
+        return None
+    whole = digits.astype(np.int64)
+    trailing = np.log2((whole & -whole).astype(np.float64)).astype(int)
+    return int(np.min(exponents - EXACT_DIGITS + trailing))
 
 
 def _has_bound(length: int, dtype: Precision) -> bool:

@@ -150,3 +150,43 @@ def test_float32_accumulation_is_far_outside_of_what_float64_allows():
 def test_guaranteed_digits_of_an_exact_result_are_all():
     assert tolerance.guaranteed_digits(np.zeros(2), np.ones(2)) == math.inf
     assert tolerance.guaranteed_digits(np.full(2, 1e9), np.ones(2)) == 0.0
+
+
+small = st.integers(-9, 9)
+
+
+@given(st.lists(st.tuples(small, small), min_size=1, max_size=30), st.integers(-40, 40), st.permutations(range(30)))
+def test_exact_sums_have_no_rounding_in_any_order(pairs, exponent, order):
+    x, y = np.array(pairs, np.float32).T
+    x, y = np.ldexp(x, exponent), np.ldexp(y, -3)
+    majorant = np.array([np.abs(x.astype(float) * y).sum()])
+    allowed = tolerance.rounding_of_exact_sums(np.ones(1), majorant, [x, y], 2, np.float32)
+    assert allowed == [0.0]
+    total = np.float32(0)
+    for index in (i for i in order if i < len(x)):
+        total += x[index] * y[index]
+    assert float(total) == math.fsum(x.astype(float) * y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "majorant"),
+    [
+        ([1 / 3], [1.0], 1.0),
+        ([1.0], [1.0 + 2.0**-20], 1.0),
+        ([4096.0, 1.0], [4096.0, 1.0], 2.0**24 + 1),
+        ([2.0**-100], [2.0**-100], 2.0**-200),
+    ],
+)
+def test_sums_that_may_round_keep_their_bound(x, y, majorant):
+    """Thirds, many digits, sums beyond 24 bits, and products that vanish in float32."""
+    allowed = tolerance.rounding_of_exact_sums(
+        np.ones(1), np.array([majorant]), [np.array(x), np.array(y)], 2, np.float32
+    )
+    assert allowed == [1.0]
+
+
+def test_what_is_added_must_be_a_multiple_of_the_products_unit():
+    x, bias = np.array([2.0]), np.array([0.5])
+    bound = np.ones(1)
+    assert tolerance.rounding_of_exact_sums(bound, np.array([4.5]), [x, x, bias], 2, np.float32) == [1.0]
+    assert tolerance.rounding_of_exact_sums(bound, np.array([12.0]), [x, x, 16 * bias], 2, np.float32) == [0.0]

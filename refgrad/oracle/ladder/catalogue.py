@@ -17,7 +17,7 @@ import numpy.typing as npt
 from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
 from refgrad.oracle.cases import EXPLAINED, GENERATED, LAYOUTS, SPECTRA, largest_exponent, random_tensor
-from refgrad.oracle.catalogue import with_spectrum
+from refgrad.oracle.catalogue import HADAMARD, with_spectrum
 from refgrad.oracle.ladder.cases import LadderCase, Parts
 
 __all__ = ["generated_ladder_case", "ladder_catalogue"]
@@ -365,6 +365,24 @@ def _named_weight_gradients(operation: str) -> Iterator[LadderCase]:
         for dtype, label in ((np.float64, ""), (np.float32, ", float32")):
             generator = _generator(operation, name)
             yield _weight_gradient_case(operation, name + label, effect, generator, given, dtype)
+    yield from _exact_weight_gradients(operation)
+
+
+def _exact_weight_gradients(operation: str) -> Iterator[LadderCase]:
+    """Yield inputs made of Hadamard columns and small integers: every order of contraction gives the same bits."""
+    effect = "loses digits where none need be lost"
+    for name, given in (("exact", _geometry((2, 2), (2, 1))), ("exact, 2 groups", _geometry((2, 3), groups=2))):
+        for dtype, label in ((np.float64, ""), (np.float32, ", float32")):
+            generator = _generator(operation, name)
+            geometry = ConvGeometry(*(given[key] for key in ("kernel_size", "stride", "padding", "dilation", "groups")))
+            weight_shape = (4, 4 // given["groups"], *given["kernel_size"])
+            output = geometry.output_shape((4, 4, 4, 4), weight_shape)
+            parts: Parts = {
+                "core": generator.integers(-3, 4, (2, 3, 4, 2)).astype(dtype),
+                "factors": tuple((HADAMARD[:, :rank] / 2.0).astype(dtype) for rank in (2, 3, 4, 2)),
+                "grad_output": generator.integers(-3, 4, output).astype(dtype),
+            }
+            yield LadderCase(operation, name + label, parts, given, effect=effect)
 
 
 def _weight_gradient_case(

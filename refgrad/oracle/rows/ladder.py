@@ -171,13 +171,14 @@ class GivenReference(TensorReference):
 
     def grad_weight_allowed(self, core: Array, factors: tuple[Array, ...], precision: Precision | None = None) -> Array:
         """Return what rounding allows in dW from factors; majorant the weight gradient of |G| at |S| x_j |U_j|."""
-        majorant = tucker_product(np.abs(core), tuple(map(np.abs, factors)))
-        positions = self._grad_output.size // self._grad_output.shape[1]
-        return tolerance.sum_bound(
-            tolerance.weight_gradient_length(positions, core.shape),
-            conv2d_weight_gradient(majorant, np.abs(self._grad_output), self.case.geometry),
-            precision or self.precision,
+        majorant = conv2d_weight_gradient(
+            tucker_product(np.abs(core), tuple(map(np.abs, factors))), np.abs(self._grad_output), self.case.geometry
         )
+        positions = self._grad_output.size // self._grad_output.shape[1]
+        precision = precision or self.precision
+        bound = tolerance.sum_bound(tolerance.weight_gradient_length(positions, core.shape), majorant, precision)
+        operands = (core, *factors, self._grad_output)
+        return tolerance.rounding_of_exact_sums(bound, majorant, operands, len(operands), precision)
 
     @property
     def _grad_output(self) -> Array:
@@ -186,8 +187,12 @@ class GivenReference(TensorReference):
 
 def given_reconstruction(reference: GivenReference, answer: Answer) -> Verdict:
     """Judge core x_1 U_1 ... x_d U_d."""
-    allowed = reference.reconstruction_allowed(*reference.given)
-    return compare("reconstruction", answer.arrays["reconstruction"], tucker_product(*reference.given), allowed)
+    core, factors = reference.given
+    bound = reference.reconstruction_allowed(core, factors)
+    majorant = tucker_product(np.abs(core), tuple(map(np.abs, factors)))
+    operands = (core, *factors)
+    allowed = tolerance.rounding_of_exact_sums(bound, majorant, operands, len(operands), reference.precision)
+    return compare("reconstruction", answer.arrays["reconstruction"], tucker_product(core, factors), allowed)
 
 
 def given_grad_weight(reference: GivenReference, answer: Answer) -> Verdict:
