@@ -61,6 +61,13 @@ def test_the_adapters_page_runs():
         exec(compile(code, "docs/adapters.md", "exec"), {"__name__": "adapters"})
 
 
+def test_the_testing_page_runs(capsys):
+    page = (ROOT / "docs/testing.md").read_text()
+    for code in re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(code, "docs/testing.md", "exec"), {"__name__": "testing"})
+    assert "grad_weight" in capsys.readouterr().out
+
+
 def test_the_table_of_operations_is_the_one_in_the_code():
     from refgrad.oracle import OPERATIONS
 

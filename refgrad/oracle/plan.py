@@ -116,6 +116,7 @@ def plan(
         "float64", "float32".
     """
     chosen = Level(None, non_negative_integer("cases", cases)) if level is None else _level(level)
+    seed = non_negative_integer("seed", seed)
     result = []
     for operation in operations:
         named = [case for case in named_cases(operation) if str(case.dtype) in dtypes]

@@ -163,6 +163,14 @@ def test_every_simpler_case_is_valid_and_simpler(operation):
             assert judge(getattr(own, operation), candidate).failed is False
 
 
+@pytest.mark.parametrize("scale", [1.0 + 2.0**-30, 0.5, 1.5])
+def test_an_svd_whose_left_is_scaled_otherwise_fails(scale):
+    case = find_case_of("svd", "4 axes")
+    right = own.svd(*case.arrays().values(), **case.attributes)
+    wrong = {**right, "left": scale * right["left"]}
+    assert "left[" in judge(lambda *_, **__: wrong, case).verdicts["factors"].message
+
+
 # what a target says of itself
 
 

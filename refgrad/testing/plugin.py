@@ -1,0 +1,108 @@
+"""A pytest plugin: ``pytest --refgrad-target file.py:name`` runs the oracle as tests.
+
+In: a target's name on pytest's command line. Out: one test a named case of each operation, and one for its generated
+cases. Without the option nothing but this module is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+LEVELS = ("smoke", "ci", "nightly", "exhaustive")  # of refgrad.oracle.plan, which is not imported here: it is heavy
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("refgrad", "judging an implementation with refgrad's oracle")
+    group.addoption("--refgrad-target", metavar="TARGET", help="file.py, file.py:name or module:name")
+    group.addoption("--refgrad-cases", metavar="N", type=int, default=100, help="generated cases of each operation")
+    group.addoption("--refgrad-seed", metavar="S", type=int, default=0, help="what they follow from")
+    group.addoption(
+        "--refgrad-level", choices=LEVELS, default=None, help="how much is run; --refgrad-cases is then idle"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Load the target before anything is collected, so that one that cannot be loaded ends the run with 4."""
+    text = session.config.getoption("--refgrad-target")
+    if text is not None:
+        from refgrad.oracle.target import TargetError, load_target
+
+        try:
+            session.config.stash[_TARGET] = load_target(text)
+        except TargetError as error:
+            raise pytest.UsageError(str(error)) from None
+    return (yield)
+
+
+_TARGET = pytest.StashKey[object]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add the oracle's tests behind the suite's own; first, so that -k and --deselect see them."""
+    if _TARGET not in config.stash:
+        return
+    from refgrad.oracle.plan import plan
+    from refgrad.oracle.protocol import Declaration, operations_of
+
+    target = config.stash[_TARGET]
+    declaration = Declaration.of(target)
+    options = {key: config.getoption(f"--refgrad-{key}") for key in ("seed", "cases", "level")}
+    for operation, function in operations_of(target).items():
+        try:
+            planned = plan([operation], dtypes=declaration.dtypes, **options)
+        except (TypeError, ValueError) as error:
+            raise pytest.UsageError(f"--refgrad: {error}") from None
+        generated = [each.case for each in planned if not each.named]
+        tests = [(each.case().name, [each.case]) for each in planned if each.named]
+        tests += [(f"{len(generated)} generated", generated)] if generated else []
+        for name, cases in tests:
+            item = _OracleItem.from_parent(session, name=f"{operation}[{name}]", nodeid=f"refgrad::{operation}[{name}]")
+            item.function, item.declaration, item.cases = function, declaration, cases
+            items.append(item)
+    session.testscollected = len(items)
+
+
+class _JudgedError(Exception):
+    """What the oracle found; its text is the whole report."""
+
+
+class _OracleItem(pytest.Item):
+    function: Callable[..., object]
+    declaration: Any
+    cases: list[Callable[[], Any]]
+
+    def runtest(self) -> None:
+        from refgrad.oracle.judge import judge
+        from refgrad.oracle.verdicts import Outcome
+        from refgrad.testing.assertions import failure_text
+
+        judgements = [judge(self.function, make(), declaration=self.declaration) for make in self.cases]
+        if any(judgement.failed for judgement in judgements):
+            raise _JudgedError(failure_text(judgements))
+        if all(judgement.answer.unclaimed is not None for judgement in judgements):
+            pytest.skip(str(judgements[0].answer.unclaimed) or "not claimed")
+        verdicts = [verdict for judgement in judgements for verdict in judgement.verdicts.values()]
+        if any(verdict.outcome is Outcome.INCONCLUSIVE for verdict in verdicts):
+            self.user_properties.append(("refgrad", "inconclusive"))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, _JudgedError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Any, int | None, str]:
+        return self.path, None, self.name
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests passed without the bounds saying anything in some row."""
+    passed = terminalreporter.stats.get("passed", [])
+    inconclusive = [report for report in passed if ("refgrad", "inconclusive") in report.user_properties]
+    if inconclusive:
+        terminalreporter.write_line(f"refgrad: {len(inconclusive)} of the passed tests are inconclusive in some row")
