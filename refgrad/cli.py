@@ -62,6 +62,17 @@ def check(
         Path | None,
         typer.Option(metavar="FILE", help="Write the report there as well, as JSON, whatever the verdict."),
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it there as JUnit XML, for a build server.")
+    ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file of known failures: an id like conv2d/grad_weight/value, a reason and the day on which it "
+            "expires. They do not count; an entry that nothing failed for does.",
+        ),
+    ] = None,
 ) -> None:
     """Judge an implementation of the compressed convolution: is it right, and if not, where, by how much, and why.
 
@@ -104,6 +115,8 @@ def check(
         jobs=jobs or os.cpu_count() or 1,
         timeout=timeout,
         json_file=json,
+        junit_file=junit,
+        known_file=known,
     )
     raise typer.Exit(run_check(request))
 

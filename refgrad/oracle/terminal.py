@@ -5,6 +5,7 @@ In: what was typed. Out: the exit code.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from refgrad.oracle.junit import to_junit
+from refgrad.oracle.known import KnownFailuresError, excuse, load_known
 from refgrad.oracle.protocol import Declaration
 from refgrad.oracle.report import Report, not_run_json
 from refgrad.oracle.run import Check
@@ -44,8 +47,10 @@ class Request:
         How many processes judge.
     timeout : float
         Seconds that a call may take.
-    json_file : Path, optional
-        Where the JSON goes; that it can be written is found out before anything runs.
+    json_file, junit_file : Path, optional
+        Where the JSON and the JUnit XML go; that they can be written is found out before anything runs.
+    known_file : Path, optional
+        A TOML file of known failures, see `refgrad.oracle.known`.
     """
 
     target: str
@@ -57,6 +62,8 @@ class Request:
     jobs: int = 1
     timeout: float = 60
     json_file: Path | None = None
+    junit_file: Path | None = None
+    known_file: Path | None = None
 
 
 def run_check(request: Request) -> int:
@@ -65,13 +72,20 @@ def run_check(request: Request) -> int:
     Returns
     -------
     int
-        0, 1 (see `Report.exit_code`), 2 for wrong usage or a file that cannot be written, 3 for a target that could
-        not be run, 130 after Ctrl-C.
+        0, 1 (see `Report.exit_code` and `Excused.exit_code`), 2 for wrong usage or a file that
+        cannot be read or written, 3 for a target that could not be run, 130 after Ctrl-C.
     """
     console, errors = Console(), Console(stderr=True)
     outputs: dict[Path, tuple[str, Callable[[Report], str]]] = {}
     if request.json_file is not None:
         outputs[request.json_file] = ("--json", Report.to_json)
+    if request.junit_file is not None:
+        outputs[request.junit_file] = ("--junit", to_junit)
+    try:
+        known = None if request.known_file is None else load_known(request.known_file)
+    except KnownFailuresError as error:
+        _say(errors, f"--known: {error}")
+        return WRONG_USAGE
     created = [path for path in outputs if not path.exists()]
     for path, (option, _) in outputs.items():
         try:
@@ -111,7 +125,13 @@ def run_check(request: Request) -> int:
     report.print(console)
     for path, (_, written) in outputs.items():
         path.write_text(written(report))
-    return INTERRUPTED if interrupted else report.exit_code
+    code = report.exit_code
+    if known is not None:
+        excused = excuse(report, known, datetime.date.today())
+        for line in excused.lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        code = 1 if report.error else excused.exit_code
+    return INTERRUPTED if interrupted else code
 
 
 def run_doctor() -> int:
