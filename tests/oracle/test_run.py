@@ -354,7 +354,10 @@ def test_the_report_shows_ratio_digits_and_words(few):
     text = printed(check(setting_from("grad_bias", lambda a, _: a["grad_bias"] / 2), cases=0, name="mine.py"))
     assert "mine.py" in text
     assert "failure 1: conv2d, grad_bias (db), value" in text
+    assert "nothing is allowed" in text, "the smallest input has a sum without any rounding"
+    text = printed(check(setting_from("grad_weight", lambda a, _: a["grad_weight"] / 2), cases=0))
     assert "times what is allowed" in text
+    text = printed(check(setting_from("grad_bias", lambda a, _: a["grad_bias"] / 2), cases=0))
     assert "FAILED: grad_bias; on 7 inputs (7 named, 0 generated from seed 0)" in text
 
 
