@@ -19,7 +19,7 @@ import numpy as np
 from refgrad.arguments import Array, shape_text
 from refgrad.oracle.cases import AnyCase
 from refgrad.oracle.operations import OPERATIONS
-from refgrad.oracle.protocol import KEYS
+from refgrad.oracle.protocol import KEYS, CallFailedError
 
 __all__ = ["Answer", "Problem", "call"]
 
@@ -122,6 +122,10 @@ def call(operation: Callable[..., object], case: AnyCase) -> Answer:
             returned: object = operation(*arguments.values(), **case.attributes)
         except NotImplementedError as error:
             answer.unclaimed = str(error) or "NotImplementedError"
+            return answer
+        except CallFailedError as error:
+            answer.traceback = error.output
+            answer.problems.append(Problem("call", error.kind, str(error)))
             return answer
         except (Exception, SystemExit) as error:  # noqa: BLE001 - what a target raises is a verdict on it
             answer.traceback = _own_traceback(error)

@@ -16,7 +16,7 @@ from refgrad.arguments import Array, one_of
 from refgrad.oracle.operations import OPERATIONS
 from refgrad.rounding import Precision, unit_roundoff
 
-__all__ = ["KEYS", "LABELS", "ROWS", "Declaration", "Implementation", "operations_of", "rows_of"]
+__all__ = ["KEYS", "LABELS", "ROWS", "CallFailedError", "Declaration", "Implementation", "operations_of", "rows_of"]
 
 
 class Implementation(Protocol):
@@ -80,6 +80,24 @@ class Implementation(Protocol):
     ) -> Mapping[str, object]:
         """Compute one step."""
         ...
+
+
+class CallFailedError(Exception):
+    """A call that came to no result, for a reason outside of Python.
+
+    Parameters
+    ----------
+    kind : str
+        In what way, as the report groups failures: "call timed out", "call crashed", ...
+    message : str
+        One sentence.
+    output : str
+        The last lines that the target wrote about it, if any.
+    """
+
+    def __init__(self, kind: str, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.output = kind, output
 
 
 KEYS: Final[Mapping[str, str]] = {

@@ -1,7 +1,8 @@
 """From the words of a command line to the implementation under judgement.
 
-In: "file.py", "file.py:name" or "module:name". Out: a callable, known to take the arguments of the Protocol, or a
-`TargetError` that says what is missing, with the target's own traceback where it has one.
+In: "file.py", "file.py:name", "module:name", or a program and its arguments. Out: a callable, known to take the
+arguments of the Protocol, or an object with a function for every operation; or a `TargetError` that says what is
+missing, with the target's own traceback where it has one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
+import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,8 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from refgrad.oracle.foreign import ProcessTarget
 from refgrad.oracle.operations import OPERATIONS, Operation
-from refgrad.oracle.protocol import Declaration, operations_of
+from refgrad.oracle.protocol import CallFailedError, Declaration, operations_of
 
 __all__ = ["DEFAULT_NAME", "TargetError", "load_target"]
 
@@ -41,7 +46,8 @@ def load_target(text: str, *, timeout: float = TIMEOUT) -> object:
     text : str
         "file.py", "file.py:name", "module" or "module:name". The name may be dotted; where absent it is
         "implementation". A file's folder, or for a module the working directory, is where its own imports are looked
-        for first. Or a program, with its arguments, that speaks the record protocol.
+        for first. Or a program that speaks the record protocol, written as for a shell: anything of several words, or
+        with a path, that is no Python file ("./client", "node client.js").
     timeout : float
         Seconds that a program may take for one call.
 
@@ -64,6 +70,9 @@ def load_target(text: str, *, timeout: float = TIMEOUT) -> object:
     refgrad.oracle.target.TargetError: there is no file no_such_file.py
     """
     where, name = _split(text)
+    command = _command(text, where)
+    if command:
+        return _program(command, timeout)
     module = _from_file(Path(where)) if where.endswith(".py") else _from_module(where)
     found: object = module
     for part in name.split("."):
@@ -96,6 +105,31 @@ def _split(text: str) -> tuple[str, str]:
     if not where or not name:
         raise TargetError(f"a target is written file.py, file.py:name or module:name, got {text!r}")
     return where, name
+
+
+def _command(text: str, where: str) -> list[str]:
+    """Split what is a program and its arguments into words; there are none where it names a Python file or a module."""
+    try:
+        words = shlex.split(text, posix=os.name == "posix")
+    except ValueError as error:
+        raise TargetError(f"{text!r} is no command: {error}") from None
+    if where.endswith(".py") and (len(words) == 1 or Path(where).is_file()):
+        return []
+    is_path = any(separator in text for separator in ("/", os.sep))
+    return words if len(words) > 1 or is_path else []
+
+
+def _program(command: list[str], timeout: float) -> ProcessTarget:
+    if shutil.which(command[0]) is None:
+        what = "is not executable" if Path(command[0]).is_file() else "is not there"
+        raise TargetError(f"the program {command[0]} {what}")
+    try:
+        return ProcessTarget(command, timeout=timeout)
+    except CallFailedError as error:
+        said = f"; it said:\n{error.output}" if error.output else ""
+        raise TargetError(f"{shlex.join(command)} did not begin with a hello: {error}{said}") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise TargetError(f"{shlex.join(command)} cannot be judged: {error}") from None
 
 
 def _from_file(path: Path) -> ModuleType:

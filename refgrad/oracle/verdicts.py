@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Verdict:
         How many decimal digits of the result a PASS guarantees; None where that has no meaning.
     index, value, expected, error, allowed : optional
         The worst entry.
+    ratios : array, optional
+        Measured over allowed for every entry of an array that failed, to show where in it the error sits.
     """
 
     row: str
@@ -71,6 +73,7 @@ class Verdict:
     expected: float | None = None
     error: float | None = None
     allowed: float | None = None
+    ratios: Array | None = field(default=None, compare=False, repr=False)
 
     @property
     def failed(self) -> bool:
@@ -157,6 +160,7 @@ def compare(row: str, value: Array, expected: Array, allowed: Array | float, *, 
         expected=float(expected[worst]),
         error=float(error[worst]),
         allowed=bound,
+        ratios=ratios,
     )
 
 
@@ -198,4 +202,5 @@ def compare_norm(row: str, value: Array, expected: Array, allowed: float) -> Ver
         expected=float(expected[worst]),
         error=error * scale,
         allowed=allowed,
+        ratios=measured_over_allowed(difference, bound),
     )

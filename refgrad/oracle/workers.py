@@ -7,7 +7,6 @@ several at once. The processes and their time limits are pebble's.
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as TookTooLong
 from types import TracebackType
@@ -17,6 +16,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from refgrad.oracle.answers import Answer, Problem
 from refgrad.oracle.cases import AnyCase
+from refgrad.oracle.foreign.process import how_it_ended
 from refgrad.oracle.judge import Judgement, judge, judgement_of
 from refgrad.oracle.protocol import Declaration, operations_of
 from refgrad.oracle.target import load_target
@@ -95,17 +95,10 @@ class Workers:
             except TookTooLong:
                 problem = Problem("call", "call timed out", f"the call took longer than {self.timeout:g} s")
             except ProcessExpired as expired:
-                problem = Problem("call", "call crashed", f"the call ended its process: {_how(expired.exitcode)}")
+                problem = Problem(
+                    "call", "call crashed", f"the call ended its process: {how_it_ended(expired.exitcode)}"
+                )
             answer = Answer(problems=[problem])
             return judgement_of(answer, case, rows=options.get("rows"), declaration=self.declaration)
 
         return result
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
