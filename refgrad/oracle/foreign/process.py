@@ -158,7 +158,7 @@ class _Child:
             raise self.failure("call sent no record", f"the program's answer cannot be read: {problem}")
         code = self._exit_code()
         how = "it closed its output" if code is None else how_it_ended(code)
-        raise self.failure("call crashed", f"the program ended without an answer: {how}")
+        raise self.failure("call crashed", f"the program left the call without an answer: {how}")
 
     def failure(self, kind: str, message: str) -> CallFailedError:
         """End the program and return what it failed with."""
