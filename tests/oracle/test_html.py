@@ -1,6 +1,7 @@
 """The HTML page: what a browser would show of a report, and of where in an array the error sits."""
 
 import re
+import warnings
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
@@ -87,7 +88,7 @@ def drawn(page):
     corners = [corner for _, corner in cells.values()]
     assert len(set(corners)) == len(corners)
     width, height = (int(page.one("svg").attributes[name]) for name in ("width", "height"))
-    assert all(0 < x and x + side < width and 0 < y and y + side < height for x, y in corners)
+    assert all(x > 0 and x + side < width and y > 0 and y + side < height for x, y in corners)
     return cells, worst
 
 
@@ -116,7 +117,7 @@ def with_verdict(verdict, row="grad_weight"):
 
 
 def array_with(*wrong, shape):
-    """Return the verdict on an array of ones with some errors: pairs of an index and an error, of which 1 is allowed."""
+    """Return the verdict on an array of ones with some errors, (index, error), of which 1 is allowed."""
     value = np.ones(shape)
     for index, error in wrong:
         value[index] += error
@@ -133,7 +134,7 @@ def test_a_failure_is_told_as_in_the_terminal():
     assert "Failure 1: conv2d, grad_bias (db), value" in section
     told = facts(page)
     assert told["what"] == failure.verdict.message
-    assert told["likely cause"] == failure.cause.sentence
+    assert told["likely cause"] == "no mistake in the library gives these values"
     assert told["measured"] == "error 1.000e+00, allowed 0.000e+00: nothing is allowed"
     assert told["smallest input"] == failure.case.describe()
     assert told["found in"] == f"{failure.found} ({failure.case.effect})"
@@ -185,6 +186,14 @@ def test_what_was_not_claimed_and_the_declaration_are_listed():
     assert told["dtypes"] == "float64, float32"
     assert (told["accumulator"], told["limits"]) == ("bfloat16", "small & slow")
     assert (told["repeatable"], told["flushes subnormals"]) == ("yes", "no")
+
+
+def test_what_the_target_warned_of_is_told():
+    def rank(singular_values, *, explained_variance):
+        warnings.warn("<b>deprecated</b>", DeprecationWarning, stacklevel=1)
+        return {"rank": 0}
+
+    assert "<b>deprecated</b>" in facts(read(check(SimpleNamespace(rank=rank), cases=0)))["it warned"]
 
 
 def test_what_a_target_says_is_escaped_and_control_characters_are_replaced():
@@ -323,7 +332,8 @@ def test_a_failure_without_an_array_has_no_picture():
         return {"rank": own.rank(singular_values, explained_variance=explained_variance)["rank"] + 1}
 
     page = read(check(SimpleNamespace(rank=rank), cases=0))
-    assert page.one("section", "failure")
+    assert "every mode keeps one column too many" in facts(page)["likely cause"]
+    assert "measured" not in facts(page)
     assert not page.all("svg")
 
 
