@@ -18,6 +18,7 @@ Examples
 
 from refgrad.oracle.cases import Case, generated
 from refgrad.oracle.catalogue import catalogue, find_case
+from refgrad.oracle.flags import FLAGS, flags_of
 from refgrad.oracle.judge import Judgement, judge
 from refgrad.oracle.ladder.cases import LadderCase
 from refgrad.oracle.operations import OPERATIONS, Operation
@@ -29,6 +30,7 @@ from refgrad.oracle.target import TargetError, load_target
 from refgrad.oracle.verdicts import Outcome, Verdict
 
 __all__ = [
+    "FLAGS",
     "OPERATIONS",
     "Case",
     "Check",
@@ -48,6 +50,7 @@ __all__ = [
     "check",
     "find_case",
     "find_case_of",
+    "flags_of",
     "generated",
     "judge",
     "load_target",

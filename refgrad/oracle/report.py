@@ -18,7 +18,7 @@ The JSON document, schema "refgrad-check/2", is one object. Numbers that JSON ca
 - ``failures``: a list of {"operation", "row", "kind", "message", "failed", "judged", "cases", "found_in", "shrunk",
   "input", "index", "value", "expected", "error", "allowed", "measured_over_allowed", "cause", "traceback", "warning",
   "snippet"}. ``input`` is {"description", "arrays" (name -> shape, or shapes), "dtype", "attributes",
-  "layout", "explained_variance"}; ``cause`` is null or {"name", "sentence",
+  "layout", "explained_variance", "flags"}; ``cause`` is null or {"name", "sentence",
   "explained", "looked_at", "contradicted", "passing"}.
 - ``not_claimed``: a list of {"reason", "cases"}: what the target refused with NotImplementedError.
 - ``error``: null, or why the target could not be run or judged.
@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Final
 import refgrad
 from refgrad.oracle.cases import AnyCase
 from refgrad.oracle.diagnosis import Cause
+from refgrad.oracle.flags import flags_of
 from refgrad.oracle.protocol import LABELS, Declaration
 from refgrad.oracle.snippet import snippet
 from refgrad.oracle.verdicts import Verdict
@@ -161,6 +162,7 @@ class Failure:
                 "attributes": dict(case.attributes),
                 "layout": case.layout,
                 "explained_variance": str(case.explained_variance),
+                "flags": list(flags_of(case)),
             },
             "index": None if verdict.index is None else list(verdict.index),
             "value": _number(verdict.value),
@@ -376,6 +378,7 @@ def _print_failure(console: Console, failure: Failure, number: int) -> None:
         times = f"{verdict.ratio:.3g} times what is allowed" if verdict.allowed else "nothing is allowed"
         say("measured", f"error {verdict.error:.3e}, allowed {verdict.allowed:.3e}: {times}")
     say("smallest input", failure.case.describe())
+    say("its flags", ", ".join(flags_of(failure.case)))
     say("found in", failure.found + (f" ({failure.case.effect})" if failure.case.effect else ""))
     rest = failure.failed - len(failure.names)
     more = f" and {rest} more" if rest > 0 else ""

@@ -1,12 +1,13 @@
 """A pytest plugin: ``pytest --refgrad-target file.py:name`` runs the oracle as tests.
 
-In: a target's name on pytest's command line. Out: one test a named case of each operation, and one for its generated
-cases. Without the option nothing but this module is imported.
+In: a target's name on pytest's command line. Out: one test a flag of each operation, over all named cases that have it,
+and one for its generated cases. Without the option nothing but this module is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -59,13 +60,28 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         except (TypeError, ValueError) as error:
             raise pytest.UsageError(f"--refgrad: {error}") from None
         generated = [each.case for each in planned if not each.named]
-        tests = [(each.case().name, [each.case]) for each in planned if each.named]
-        tests += [(f"{len(generated)} generated", generated)] if generated else []
-        for name, cases in tests:
+        tests = _by_flag([each.case() for each in planned if each.named])
+        tests |= {f"{len(generated)} generated": generated} if generated else {}
+        judgements: dict[str, Any] = {}
+        for name, cases in tests.items():
             item = _OracleItem.from_parent(session, name=f"{operation}[{name}]", nodeid=f"refgrad::{operation}[{name}]")
-            item.function, item.declaration, item.cases = function, declaration, cases
+            item.function, item.declaration, item.cases, item.judgements = function, declaration, cases, judgements
             items.append(item)
     session.testscollected = len(items)
+
+
+def _by_flag(cases: list[Any]) -> dict[str, list[Callable[[], Any]]]:
+    from refgrad.oracle.flags import FLAGS, flags_of
+
+    having: dict[str, list[Callable[[], Any]]] = {flag: [] for flag in FLAGS}
+    for case in cases:
+        for flag in flags_of(case):
+            having[flag].append(partial(_itself, case))
+    return {flag: found for flag, found in having.items() if found}
+
+
+def _itself(case: Any) -> Any:
+    return case
 
 
 class _JudgedError(Exception):
@@ -76,13 +92,19 @@ class _OracleItem(pytest.Item):
     function: Callable[..., object]
     declaration: Any
     cases: list[Callable[[], Any]]
+    judgements: dict[str, Any]
 
     def runtest(self) -> None:
         from refgrad.oracle.judge import judge
         from refgrad.oracle.verdicts import Outcome
         from refgrad.testing.assertions import failure_text
 
-        judgements = [judge(self.function, make(), declaration=self.declaration) for make in self.cases]
+        judgements = []
+        for case in (make() for make in self.cases):
+            if case.name not in self.judgements:  # of several flags, and so of several tests
+                self.judgements[case.name] = judge(self.function, case, declaration=self.declaration)
+                self.judgements[case.name].forget_reference()
+            judgements.append(self.judgements[case.name])
         if any(judgement.failed for judgement in judgements):
             raise _JudgedError(failure_text(judgements))
         if all(judgement.answer.unclaimed is not None for judgement in judgements):
