@@ -26,7 +26,7 @@ __all__ = ["to_html"]
 DRAWN = 2500
 """At most so many entries of an array are drawn."""
 
-LONGEST = 250
+LONGEST = 100
 """At most so many along one axis."""
 
 SHADES = 6
@@ -311,7 +311,7 @@ class _Part:
         >>> _Part.around((2, 3, 4, 5, 6), (0, 0, 0, 0, 0)).folded
         (6, 4, 5, 6)
         >>> _Part.around((1000,), (999,)).ranges[-1]
-        range(750, 1000)
+        range(900, 1000)
         """
         last = shape[-3:]
         folded = (math.prod(shape[:-3]), *(1,) * (3 - len(last)), *last)
@@ -411,12 +411,10 @@ def _label(part: _Part, axis: int, number: int) -> str:
 def _picture(failure: Failure) -> str:
     """Return the picture of where in the array the error sits; nothing where no array was compared."""
     verdict = failure.verdict
-    if verdict.ratios is None or not verdict.ratios.size:
+    worst = verdict.index
+    if verdict.ratios is None or worst is None:
         return ""
     ratios, as_a_whole = _shares(verdict, verdict.ratios)
-    worst = verdict.index
-    if worst is None:
-        worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratios)), ratios.shape))
     part = _Part.around(ratios.shape, worst)
     scale = _Scale.of(ratios)
     times = "NaN, infinite, or nothing is allowed" if not math.isfinite(ratios[worst]) else f"{ratios[worst]:.3g} times"

@@ -208,6 +208,14 @@ def test_what_a_target_says_is_escaped_and_control_characters_are_replaced():
     assert not page.all("svg")
 
 
+def test_the_name_of_a_target_s_exception_is_escaped():
+    def rank(singular_values, *, explained_variance):
+        raise type("<i>Odd", (RuntimeError,), {})("?")
+
+    page = read(check(SimpleNamespace(rank=rank), cases=0))
+    assert "call raised <i>Odd" in page.all("h2")[0].text
+
+
 def test_a_bias_gradient_is_a_row():
     def layer(x, weight, bias, grad_output, **_):
         gradient = grad_output.sum((0, 2, 3))
@@ -308,6 +316,11 @@ def test_of_a_large_array_the_part_with_the_worst_entry_is_drawn(shape, at):
     assert min(DRAWN // 2, LONGEST) <= len(cells) <= DRAWN
     left = np.prod(shape) - len(cells)
     assert f"{left} of {np.prod(shape)} entries are left out; drawn is the part that" in page.one("figcaption").text
+
+
+def test_the_worst_is_in_the_last_shade_where_it_is_a_power_of_ten():
+    cells, _ = drawn(read(with_verdict(array_with(((0,), 1000.0), ((1,), 20.0), shape=(2,)))))
+    assert [name for name, _ in cells.values()] == ["over-6", "over-3"]
 
 
 def test_the_drawn_part_is_named_by_its_slice():
