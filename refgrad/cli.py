@@ -27,7 +27,8 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            help="What to judge: `file.py`, `file.py:name` or `module:name`; the name is `implementation` if left out.",
+            help="What to judge: `file.py`, `file.py:name` or `module:name`; the name is `implementation` if left out. "
+            "Or a program that speaks the record protocol: `./client`, `'node client.js'`.",
         ),
     ],
     cases: Annotated[
@@ -65,6 +66,10 @@ def check(
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it there as JUnit XML, for a build server.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it there as a page that shows where in an array the error sits."),
+    ] = None,
     known: Annotated[
         Path | None,
         typer.Option(
@@ -94,9 +99,10 @@ def check(
 
     TARGET may also be an object with a function for every step of the method that it has, from small to large: rank,
     unfold, svd, hosvd, sequential_hosvd, subspace_iteration, reconstruct, weight_gradient, linear, conv2d, step. So a
-    port can climb: what is there is judged, and a call that hangs or crashes costs its own input only.
+    port can climb: what is there is judged, and a call that hangs or crashes costs its own input only. A program in C,
+    Rust or JavaScript offers the same over a pipe: see docs/foreign.md.
 
-    **Examples:** `refgrad check my_layer.py --cases 500 --json verdict.json`;
+    **Examples:** `refgrad check my_layer.py --cases 500 --html report.html`; `refgrad check ./my_client --timeout 5`;
     `refgrad check my_port.py --op rank --op hosvd --level smoke`
 
     **Exits** 0 where everything that it returned is right, 1 where something is wrong, 2 on wrong usage, 3 where TARGET
@@ -116,6 +122,7 @@ def check(
         timeout=timeout,
         json_file=json,
         junit_file=junit,
+        html_file=html,
         known_file=known,
     )
     raise typer.Exit(run_check(request))

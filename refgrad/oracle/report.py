@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["SCHEMA", "Failure", "Report", "Row", "not_run_json"]
+__all__ = ["SCHEMA", "Failure", "Report", "Row", "digits_text", "not_run_json", "ratio_text"]
 
 SCHEMA: Final = "refgrad-check/2"
 
@@ -90,8 +90,8 @@ class Failure:
         Of which operation.
     row, kind : str
         Where, and in what way.
-    verdict : Verdict
-        On the smallest input.
+    verdict, at_first : Verdict
+        On the smallest input, and on the one in which it was found.
     failed, judged : int
         In how many cases, of how many.
     names : tuple of str
@@ -114,6 +114,7 @@ class Failure:
     row: str
     kind: str
     verdict: Verdict
+    at_first: Verdict
     failed: int
     judged: int
     names: tuple[str, ...]
@@ -124,6 +125,27 @@ class Failure:
     warning: str
     cause: Cause | None
     target: str
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what is said of it to people, each with its label."""
+        verdict = self.verdict
+        facts = [("what", verdict.message)]
+        if self.cause is not None:
+            facts.append(("likely cause", self.cause.sentence))
+        elif verdict.value is not None:
+            facts.append(("likely cause", "no mistake in the library gives these values"))
+        if verdict.error is not None and verdict.allowed is not None:
+            times = f"{verdict.ratio:.3g} times what is allowed" if verdict.allowed else "nothing is allowed"
+            facts.append(("measured", f"error {verdict.error:.3e}, allowed {verdict.allowed:.3e}: {times}"))
+        facts.append(("smallest input", self.case.describe()))
+        facts.append(("its flags", ", ".join(flags_of(self.case))))
+        facts.append(("found in", self.found + (f" ({self.case.effect})" if self.case.effect else "")))
+        rest = self.failed - len(self.names)
+        more = f" and {rest} more" if rest > 0 else ""
+        facts.append(("fails in", f"{self.failed} of {self.judged} cases: {'; '.join(self.names)}{more}"))
+        if self.warning:
+            facts.append(("it warned", self.warning))
+        return facts
 
     @cached_property
     def snippet(self) -> str:
@@ -273,12 +295,13 @@ class Report:
         for reason, count in self.unclaimed:
             console.print(f"Not claimed in {count} cases: {reason}", markup=False, highlight=False)
         console.print()
-        console.print(self._summary(), style=self._style(), markup=False, highlight=False, soft_wrap=True)
+        console.print(self.summary(), style=self._style(), markup=False, highlight=False, soft_wrap=True)
 
     def _style(self) -> str:
         return "bold yellow" if self.interrupted else "bold red" if self.exit_code else "bold green"
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """Return the verdict on the whole in one line."""
         judged = self.catalogue + self.generated
         what = f"{judged} inputs ({self.catalogue} named, {self.generated} generated from seed {self.seed})"
         if self.interrupted:
@@ -321,7 +344,7 @@ class Report:
                 table.add_row(row.operation, style="bold")
             counts = (row.passed, row.failed, row.inconclusive, row.not_provided)
             cells = [str(count) if count else "-" for count in counts]
-            cells += [_ratio(row.worst), _digits(row.digits["float64"]), _digits(row.digits["float32"])]
+            cells += [ratio_text(row.worst), digits_text(row.digits["float64"]), digits_text(row.digits["float32"])]
             style = "red" if row.failed else "yellow" if row.inconclusive else "dim" if not row.passed else ""
             table.add_row(LABELS[row.name], *cells, style=style)
         return table
@@ -344,47 +367,35 @@ def _number(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
 
 
-def _digits(digits: tuple[float, float] | None) -> str:
+def digits_text(digits: tuple[float, float] | None) -> str:
+    """Return the fewest and the median of guaranteed digits, rounded down."""
     if digits is None:
         return "-"
     fewest, median = ("all" if math.isinf(number) else str(math.floor(number)) for number in digits)
     return fewest if fewest == median else f"{fewest}-{median}"
 
 
-def _ratio(ratio: float | None) -> str:
+def ratio_text(ratio: float | None) -> str:
+    """Return measured over allowed in two digits."""
     return "-" if ratio is None else f"{ratio:.2g}"
 
 
 def _print_failure(console: Console, failure: Failure, number: int) -> None:
     from rich.rule import Rule
 
-    verdict = failure.verdict
     console.print()
     console.print(
         Rule(f"failure {number}: {failure.operation}, {LABELS[failure.row]}, {failure.kind}", align="left", style="red")
     )
 
-    def say(label: str, text: str, style: str = "") -> None:
+    def say(label: str, text: str) -> None:
         from rich.text import Text
 
+        style = {"what": "bold", "likely cause": "bold red"}.get(label, "")
         console.print(Text.assemble((f"{label:<16}", "dim"), (text, style)), soft_wrap=True)
 
-    say("what", verdict.message, "bold")
-    if failure.cause is not None:
-        say("likely cause", failure.cause.sentence, "bold red")
-    elif failure.verdict.value is not None:
-        say("likely cause", "no mistake in the library gives these values")
-    if verdict.error is not None and verdict.allowed is not None:
-        times = f"{verdict.ratio:.3g} times what is allowed" if verdict.allowed else "nothing is allowed"
-        say("measured", f"error {verdict.error:.3e}, allowed {verdict.allowed:.3e}: {times}")
-    say("smallest input", failure.case.describe())
-    say("its flags", ", ".join(flags_of(failure.case)))
-    say("found in", failure.found + (f" ({failure.case.effect})" if failure.case.effect else ""))
-    rest = failure.failed - len(failure.names)
-    more = f" and {rest} more" if rest > 0 else ""
-    say("fails in", f"{failure.failed} of {failure.judged} cases: {'; '.join(failure.names)}{more}")
-    if failure.warning:
-        say("it warned", failure.warning)
+    for label, text in failure.facts():
+        say(label, text)
     if failure.traceback:
         say("traceback", "\n" + failure.traceback)
     say("to reproduce", "\n" + failure.snippet)

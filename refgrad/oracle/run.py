@@ -223,7 +223,7 @@ class Check:
         named = [each for each in explained or failing if not each.case.name.startswith(GENERATED)]
         judgement = named[0] if named else min(explained or failing, key=lambda each: complexity_of(each.case))
         verdict = next(v[row] for each, v in pairs if each is judgement)
-        found = judgement.case.name
+        found, at_first = judgement.case.name, verdict
         if smallest and kind not in ("missing", "not repeatable"):
             judgement = self._smallest(judgement, verdict, cause)
             verdict = judgement.verdicts[row]
@@ -232,6 +232,7 @@ class Check:
             row=row,
             kind=kind,
             verdict=verdict,
+            at_first=at_first,
             failed=len(failing),
             judged=len(pairs),
             names=tuple(each.case.name for each in failing[:NAMED]),

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from refgrad.oracle.html import to_html
 from refgrad.oracle.junit import to_junit
 from refgrad.oracle.known import KnownFailuresError, excuse, load_known
 from refgrad.oracle.protocol import Declaration
@@ -47,8 +48,8 @@ class Request:
         How many processes judge.
     timeout : float
         Seconds that a call may take.
-    json_file, junit_file : Path, optional
-        Where the JSON and the JUnit XML go; that they can be written is found out before anything runs.
+    json_file, junit_file, html_file : Path, optional
+        Where the JSON, the JUnit XML and the page go; that they can be written is found out before anything runs.
     known_file : Path, optional
         A TOML file of known failures, see `refgrad.oracle.known`.
     """
@@ -63,6 +64,7 @@ class Request:
     timeout: float = 60
     json_file: Path | None = None
     junit_file: Path | None = None
+    html_file: Path | None = None
     known_file: Path | None = None
 
 
@@ -81,6 +83,8 @@ def run_check(request: Request) -> int:
         outputs[request.json_file] = ("--json", Report.to_json)
     if request.junit_file is not None:
         outputs[request.junit_file] = ("--junit", to_junit)
+    if request.html_file is not None:
+        outputs[request.html_file] = ("--html", to_html)
     try:
         known = None if request.known_file is None else load_known(request.known_file)
     except KnownFailuresError as error:
@@ -124,7 +128,7 @@ def run_check(request: Request) -> int:
     report = run.report()
     report.print(console)
     for path, (_, written) in outputs.items():
-        path.write_text(written(report))
+        path.write_text(written(report), encoding="utf-8")
     code = report.exit_code
     if known is not None:
         excused = excuse(report, known, datetime.date.today())

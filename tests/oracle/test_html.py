@@ -12,7 +12,8 @@ import pytest
 
 import refgrad
 from refgrad.oracle import Check, check
-from refgrad.oracle.html import DRAWN, LONGEST, NOT_FINITE, to_html
+from refgrad.oracle.heat_map import DRAWN, LONGEST, NOT_FINITE
+from refgrad.oracle.html import to_html
 from refgrad.oracle.own import target as own
 from refgrad.oracle.verdicts import compare, compare_norm
 
@@ -113,7 +114,7 @@ def doubled():
 def with_verdict(verdict, row="grad_weight"):
     """Return the report on a doubled db, with another verdict in its place."""
     report = doubled()
-    return replace(report, failures=(replace(report.failures[0], row=row, verdict=verdict),))
+    return replace(report, failures=(replace(report.failures[0], row=row, verdict=verdict, at_first=verdict),))
 
 
 def array_with(*wrong, shape):
@@ -128,7 +129,7 @@ def test_a_failure_is_told_as_in_the_terminal():
     page, report = read(doubled()), doubled()
     failure = report.failures[0]
     assert page.one("h1").text == "refgrad check <my> layer"
-    assert page.one("p", "verdict").text == report._summary()
+    assert page.one("p", "verdict").text == report.summary()
     assert page.one("p", "verdict").text.startswith("FAILED: grad_bias; on ")
     section = page.one("section", "failure").text
     assert "Failure 1: conv2d, grad_bias (db), value" in section
@@ -223,7 +224,7 @@ def test_a_bias_gradient_is_a_row():
         return {"grad_bias": gradient}
 
     report = check(layer, cases=0)
-    verdict = report.failures[0].verdict
+    verdict = report.failures[0].at_first
     page = read(report)
     cells, worst = drawn(page)
     assert worst == verdict.index == (2,)
@@ -338,6 +339,15 @@ def test_an_array_judged_by_its_norm_is_held_against_an_equal_share():
     assert {index for index, (name, _) in cells.items() if name != "within"} == set(np.ndindex(2, 4))
     assert worst == verdict.index
     assert "judged as a whole, by its norm" in page.one("figcaption").text
+
+
+def test_the_picture_is_of_the_input_in_which_it_was_found_and_not_of_the_shrunk_one():
+    (failure,) = doubled().failures
+    assert failure.shrunk
+    assert failure.at_first.ratios.size == 4 > failure.verdict.ratios.size
+    cells, _ = drawn(read(doubled()))
+    assert len(cells) == 4
+    assert "Where the error sits, in plain." in to_html(doubled())
 
 
 def test_a_failure_without_an_array_has_no_picture():

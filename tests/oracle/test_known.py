@@ -96,9 +96,12 @@ def test_the_command_reads_the_list_and_writes_junit(tmp_path):
         "1",
         "--junit",
         str(tmp_path / "out.xml"),
+        "--html",
+        str(tmp_path / "out.html"),
     ]
     assert CliRunner().invoke(app, words).exit_code == 1
     assert "rank is 99" in (tmp_path / "out.xml").read_text()
+    assert "rank is 99" in (tmp_path / "out.html").read_text(encoding="utf-8")
     excused = CliRunner().invoke(app, [*words, "--known", str(tmp_path / "known.toml")])
     assert excused.exit_code == 0
     assert "known: rank/ranks/value until 9999-03-01: why" in excused.stdout
