@@ -144,6 +144,122 @@ def doctor() -> None:
     raise typer.Exit(run_doctor())
 
 
+vectors = typer.Typer(
+    help="Golden vectors: inputs with what is right for them, for those who cannot run the oracle beside their code.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(vectors, name="vectors")
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--vectors", metavar="DIR", help="A directory of vectors.", show_default="what comes with refgrad"),
+]
+
+
+@vectors.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="Where to: a folder that is empty, or not there yet.")],
+    op: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPERATION", help="Of this operation only; may be given again.", show_default="all"),
+    ] = None,
+) -> None:
+    """Choose vectors anew: inputs that show a mistake, or a flag, that no other does. The same bytes every time.
+
+    Runs the whole library of mistakes on all named inputs, which takes minutes. Nothing is written where the
+    specification and refgrad's fast paths do not agree on what is right.
+    """
+    _use_one_blas_thread()
+    from refgrad.oracle.vectors.terminal import build_vectors
+
+    raise typer.Exit(build_vectors(folder, tuple(op or ())))
+
+
+@vectors.command()
+def verify(vectors: Folder = None) -> None:
+    """Check a directory of vectors: its schema, hashes and ids, and that refgrad's own results meet it.
+
+    **Exits** 0 where nothing is wrong, 1 where refgrad does not meet it, 2 where it cannot be read.
+    """
+    _use_one_blas_thread()
+    from refgrad.oracle.vectors.terminal import verify_vectors
+
+    raise typer.Exit(verify_vectors(vectors))
+
+
+@vectors.command()
+def export(
+    npz: Annotated[Path | None, typer.Option(metavar="FILE", help="A NumPy archive.")] = None,
+    safetensors: Annotated[Path | None, typer.Option(metavar="FILE", help="A safetensors file.")] = None,
+    c_header: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A C99 header with the float32 inputs, for a board.")
+    ] = None,
+    pytest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A test file that needs NumPy and pytest only, and an archive beside it."),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(metavar="MODULE:NAME", help="What the test file imports.")
+    ] = "my_layer:implementation",
+    flash: Annotated[
+        str | None,
+        typer.Option(metavar="64K", help="How many bytes the header may take: what shows most comes first."),
+    ] = None,
+    op: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPERATION", help="The header has this operation only; may be given again."),
+    ] = None,
+    vectors: Folder = None,
+) -> None:
+    """Write vectors in another format.
+
+    **Examples:** `refgrad vectors export --c-header refgrad_vectors.h --flash 64K --op conv2d`;
+    `refgrad vectors export --pytest test_vectors.py --target my_layer:conv`
+    """
+    from refgrad.oracle.vectors.terminal import export_vectors
+
+    code = export_vectors(
+        vectors,
+        npz=npz,
+        safetensors=safetensors,
+        c_header=c_header,
+        pytest=pytest,
+        target=target,
+        flash=flash,
+        operations=tuple(op or ()),
+    )
+    raise typer.Exit(code)
+
+
+@vectors.command("judge")
+def judge_log(
+    log: Annotated[Path, typer.Argument(help="What the board printed; other lines in it do no harm.")],
+    accumulator: Annotated[
+        str | None,
+        typer.Option(metavar="float32|float16|bfloat16", help="What its sums are accumulated in."),
+    ] = None,
+    decomposition: Annotated[
+        str, typer.Option(metavar="hosvd|sequential_hosvd", help="How its layers decompose their input.")
+    ] = "hosvd",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report there as well, as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there as a page.")] = None,
+    vectors: Folder = None,
+) -> None:
+    """Judge the log of a board that was given `refgrad vectors export --c-header`.
+
+    The verdicts are those of `refgrad check`, on the inputs that the board answered; there is no smaller input to be
+    found, as it cannot be called again. **Exits** as `refgrad check` does.
+    """
+    _use_one_blas_thread()
+    from refgrad.oracle.vectors.terminal import judge_vectors
+
+    code = judge_vectors(
+        log, vectors, accumulator=accumulator, decomposition=decomposition, json_file=json, html_file=html
+    )
+    raise typer.Exit(code)
+
+
 @app.command()
 def train(
     store: Annotated[

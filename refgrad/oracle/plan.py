@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from refgrad.arguments import non_negative_integer, one_of
 from refgrad.geometry import ConvGeometry
-from refgrad.oracle.cases import AnyCase, Case, generated_case, largest_exponent
+from refgrad.oracle.cases import AnyCase, Case, generated_case
 from refgrad.oracle.catalogue import catalogue
-from refgrad.oracle.ladder.cases import LadderCase, each_array
+from refgrad.oracle.derived import CAST, SEEDED, in_dtype, seeded
 from refgrad.oracle.ladder.catalogue import generated_ladder_case, ladder_catalogue
 
-__all__ = ["LEVELS", "Level", "Planned", "exhaustive_geometries", "find_case_of", "in_dtype", "named_cases", "plan"]
-
-
-CAST: Final = ", in "
-"""What stands between the name of a named case and the dtype that it was rounded to."""
+__all__ = ["LEVELS", "Level", "Planned", "exhaustive_geometries", "find_case_of", "named_cases", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +92,22 @@ def find_case_of(operation: str, name: str) -> AnyCase:
     seed, _, number = numbers.partition("/")
     if kind == "generated" and seed.isdecimal() and number.isdecimal():
         return _generated(operation, int(seed), int(number))
-    original, cast, dtype = name.rpartition(CAST)
-    if cast and dtype in ("float64", "float32"):
-        found = in_dtype(find_case_of(operation, original), dtype)
-        if found is not None:
-            return found
+    made = _made_from_another(operation, name)
+    if made is not None:
+        return made
     for case in itertools.chain(named_cases(operation), exhaustive_geometries() if operation == "conv2d" else ()):
         if case.name == name:
             return case
     raise ValueError(f'{operation} has no case named {name!r}; generated ones are "generated SEED/NUMBER"')
+
+
+def _made_from_another(operation: str, name: str) -> AnyCase | None:
+    if name.endswith(SEEDED):
+        return seeded(find_case_of(operation, name.removesuffix(SEEDED)))
+    original, cast, dtype = name.rpartition(CAST)
+    if cast and dtype in ("float64", "float32"):
+        return in_dtype(find_case_of(operation, original), dtype)
+    return None
 
 
 def plan(
@@ -148,31 +151,6 @@ def _level(level: str) -> Level:
 def _in_one_of(case: AnyCase, dtypes: Collection[str]) -> AnyCase | None:
     """Return the case where its dtype is asked for, else the same in one that is, where its numbers survive that."""
     return case if str(case.dtype) in dtypes else in_dtype(case, next(iter(dtypes)))
-
-
-def in_dtype(case: AnyCase, dtype: str) -> AnyCase | None:
-    """Return a case in the other dtype, its numbers rounded; None where they leave the range whose squares fit.
-
-    Examples
-    --------
-    >>> in_dtype(find_case_of("rank", "zero energy"), "float32").describe()
-    'float32, singular_values (3,), explained_variance 4/5'
-    """
-    arrays = [array for _, _, array in each_array(case.parts)]
-    largest = np.ldexp(1.0, largest_exponent(np.dtype(np.float32)))
-    for array in arrays:
-        magnitudes = np.abs(array[array != 0.0])
-        if not ((magnitudes <= largest) & (magnitudes >= 1.0 / largest)).all():
-            return None
-    parts: dict[str, Any] = {
-        name: tuple(array.astype(dtype) for array in part) if isinstance(part, tuple) else part.astype(dtype)
-        for name, part in case.parts.items()
-    }
-    name = f"{case.name}{CAST}{dtype}"
-    if isinstance(case, Case):
-        return replace(case, name=name, **parts)
-    assert isinstance(case, LadderCase)
-    return replace(case, name=name, parts=parts)
 
 
 def _itself(case: AnyCase) -> AnyCase:

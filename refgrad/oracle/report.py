@@ -106,8 +106,8 @@ class Failure:
         The target's, on that input.
     cause : Cause, optional
         The mistake that gives the target's values.
-    target : str
-        What the snippet loads.
+    target : str, optional
+        What the snippet loads; None where that is not known.
     """
 
     operation: str
@@ -124,7 +124,7 @@ class Failure:
     traceback: str
     warning: str
     cause: Cause | None
-    target: str
+    target: str | None
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what is said of it to people, each with its label."""

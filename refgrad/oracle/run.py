@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from refgrad.oracle.cases import GENERATED, AnyCase
 from refgrad.oracle.diagnosis import Cause, diagnose, explains
 from refgrad.oracle.judge import Judgement, judge
 from refgrad.oracle.operations import OPERATIONS
-from refgrad.oracle.plan import plan
+from refgrad.oracle.plan import Planned, plan
 from refgrad.oracle.protocol import KEYS, LABELS, Declaration, operations_of, rows_of
 from refgrad.oracle.report import Failure, Report, Row
 from refgrad.oracle.shrink import complexity_of, renamed, smallest_of
@@ -96,6 +96,10 @@ class Check:
         In which dtypes to judge it; in those that it declares where absent.
     judging : Judging, optional
         What judges the cases, where not this process.
+    planned : sequence of Planned, optional
+        Which cases, in place of those that follow from the seed and the level.
+    callable_again : bool
+        Whether the target can be called on other inputs than these, to find the smallest that fails.
 
     Raises
     ------
@@ -115,6 +119,8 @@ class Check:
         operations: Collection[str] = (),
         dtypes: Collection[str] = (),
         judging: Judging | None = None,
+        planned: Sequence[Planned] | None = None,
+        callable_again: bool = True,
     ) -> None:
         self.declaration = Declaration.of(target)
         offered = operations_of(target)
@@ -131,9 +137,14 @@ class Check:
         self.seed = non_negative_integer("seed", seed)
         self.level = level
         taken = tuple(dtypes) or self.declaration.dtypes
-        self.plan = plan(self.operations, seed=seed, cases=cases, level=level, dtypes=taken)
+        self.plan = (
+            list(planned)
+            if planned is not None
+            else plan(self.operations, seed=seed, cases=cases, level=level, dtypes=taken)
+        )
         self.judgements: list[Judgement] = []
         self.finished = False
+        self._callable_again = callable_again
         self._judging = judging or Here(self.operations, self.declaration)
         self._failures: dict[Group, Failure] = {}
         self._causes: dict[tuple[str, str], Cause | None] = {}
@@ -144,8 +155,8 @@ class Check:
         upcoming = iter(self.plan)
         while True:
             for planned in itertools.islice(upcoming, 2 * self._judging.jobs - len(waiting)):
-                case = planned.case()
-                waiting.append((f"{case.operation}: {case.name}", self._judging.submit(case, twice=planned.named)))
+                case, twice = planned.case(), planned.named and self._callable_again
+                waiting.append((f"{case.operation}: {case.name}", self._judging.submit(case, twice=twice)))
             if not waiting:
                 break
             doing, judged = waiting.popleft()
@@ -154,7 +165,7 @@ class Check:
         for group in self._groups():
             operation, row, _ = group
             yield Step(f"looking for the smallest input: {operation}, {LABELS[row]}", total, total)
-            self._failures[group] = self._failure(group, smallest=True)
+            self._failures[group] = self._failure(group, smallest=self._callable_again)
         self.finished = True
 
     def report(self) -> Report:
@@ -242,7 +253,7 @@ class Check:
             traceback=judgement.answer.traceback,
             warning=judgement.answer.warning,
             cause=cause,
-            target=self.target,
+            target=self.target if self._callable_again else None,
         )
 
     def _cause(self, operation: str, row: str, kind: str, failing: list[Judgement]) -> Cause | None:

@@ -17,7 +17,7 @@ from refgrad.oracle.cases import AnyCase, Case
 __all__ = ["snippet"]
 
 
-def snippet(case: AnyCase, row: str, target: str, *, written_out: bool) -> str:
+def snippet(case: AnyCase, row: str, target: str | None, *, written_out: bool) -> str:
     """Return source code that calls the target on a case and asserts that the row passes.
 
     Parameters
@@ -26,12 +26,17 @@ def snippet(case: AnyCase, row: str, target: str, *, written_out: bool) -> str:
         The input.
     row : str
         The row that failed.
-    target : str
-        As `load_target` takes it.
+    target : str, optional
+        As `load_target` takes it; where absent there is a place for it.
     written_out : bool
         Whether the arrays are written out; if not, the case is looked up by its name.
     """
     known = ["judge", "load_target", "operations_of"]
+    if target is None:
+        known = ["judge"]
+        loaded = f"operation = ...  # yours: the function {case.operation}"
+    else:
+        loaded = f"operation = operations_of(load_target({target!r}))[{case.operation!r}]"
     if written_out:
         known.append(type(case).__name__)
         imports = "from fractions import Fraction\n\nimport numpy as np\n\n"
@@ -44,7 +49,7 @@ def snippet(case: AnyCase, row: str, target: str, *, written_out: bool) -> str:
     return f"""{imports}
 
 {made}
-operation = operations_of(load_target({target!r}))[{case.operation!r}]
+{loaded}
 returned = operation(*case.arrays().values(), **case.attributes)
 verdict = judge(operation, case, twice=True).verdicts[{row!r}]
 print(verdict.message)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from refgrad.oracle import OPERATIONS, Outcome, check, find_case_of, judge, load_target, named_cases
+from refgrad.oracle.derived import in_dtype
 from refgrad.oracle.foreign import ProcessTarget
 from refgrad.oracle.foreign.messages import DECLARED, call_items, declaration_of, results_of
 from refgrad.oracle.foreign.records import (
@@ -23,7 +24,6 @@ from refgrad.oracle.foreign.records import (
     read_record,
     record,
 )
-from refgrad.oracle.plan import in_dtype
 from refgrad.oracle.protocol import CallFailedError
 from refgrad.oracle.target import TargetError
 
