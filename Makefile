@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TEST_ENVIRONMENT := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test search coverage lint mutants study digits bench proofs docs lowest clean
+.PHONY: help demo test search coverage lint mutants study vectors digits bench proofs docs lowest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ mutants: $(INSTALLED) ## plant each mistake of tests/mutants in refgrad and see 
 
 study: $(INSTALLED) ## measure the oracle's false alarms and misses, the table of docs/power.md
 	$(BIN)/python benchmarks/power_study.py
+
+vectors: $(INSTALLED) ## build the golden vectors anew and compare them, byte by byte, with those that ship
+	rm -rf build/vectors
+	$(BIN)/refgrad vectors build build/vectors
+	diff -r build/vectors refgrad/oracle/vectors/corpus
+	$(BIN)/refgrad vectors verify
 
 digits: $(INSTALLED) ## train digits over three seeds for every store, the table of docs/results.md
 	$(BIN)/python benchmarks/digits_study.py

@@ -6,6 +6,7 @@ In: a corpus. Out: bytes or text, the same every time.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -70,7 +71,7 @@ def to_npz(corpus: Corpus) -> bytes:
 
 
 def to_safetensors(corpus: Corpus) -> bytes:
-    """Return a safetensors file of `named_arrays`; operation and name of every vector are its metadata.
+    """Return a safetensors file of `named_arrays`; its metadata's one entry, "index", is id -> operation, name in JSON.
 
     Raises
     ------
@@ -81,9 +82,9 @@ def to_safetensors(corpus: Corpus) -> bytes:
         from safetensors.numpy import save
     except ImportError:
         raise VectorsError("this needs the package safetensors: pip install refgrad[safetensors]") from None
-    metadata = {vector.id: f"{vector.case.operation}: {vector.case.name}" for vector in corpus.vectors}
+    index = {vector.id: [vector.case.operation, vector.case.name] for vector in corpus.vectors}
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in named_arrays(corpus)}
-    content: bytes = save(arrays, metadata=dict(sorted(metadata.items())))
+    content: bytes = save(arrays, metadata={"index": json.dumps(index)})  # several entries would come in any order
     return content
 
 

@@ -299,6 +299,10 @@ def read_corpus(folder: Path) -> Corpus:
         raise VectorsError(f"{path} is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise VectorsError(f"{path} is no JSON: {error}") from None
+    except VectorsError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise VectorsError(f"{path} cannot be read: {error}") from None
     fault = next(iter(_validator().iter_errors(document)), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path) or "the top"
