@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TEST_ENVIRONMENT := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test search coverage lint mutants study vectors digits bench proofs docs lowest clean
+.PHONY: help demo test search coverage lint mutants mutation study vectors digits bench proofs docs lowest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lint: $(INSTALLED) ## ruff, mypy --strict, the import contracts, and whether the
 
 mutants: $(INSTALLED) ## plant each mistake of tests/mutants in refgrad and see the tests fail
 	$(BIN)/python tests/mutants/run.py
+
+mutation: $(INSTALLED) ## mutate refgrad with cosmic-ray, a sample of all changes it can make, and see the tests fail
+	$(PIP) -c constraints.txt -e ".[mutation]"
+	$(BIN)/python -m tests.mutation.run
 
 study: $(INSTALLED) ## measure the oracle's false alarms and misses, the table of docs/power.md
 	$(BIN)/python benchmarks/power_study.py

@@ -86,7 +86,7 @@ FLAGS: Final[Mapping[str, Flag]] = {
 }
 """Every flag by its name."""
 
-SMALLEST_STEEP: Final = 1e5
+SMALLEST_STEEP: Final = 100_000
 LARGEST_INTEGER: Final = 64
 LONG: Final = 300
 

@@ -72,7 +72,7 @@ def build(operations: Sequence[str] = (), *, progress: Callable[[str, int, int],
     --------
     >>> corpus = build(["unfold"])
     >>> sum(vector.case.dtype == "float64" for vector in corpus.vectors), corpus.version
-    (6, '1.0')
+    (4, '1.0')
     """
     sets = [candidates for operation in operations or OPERATIONS for candidates in _sets(operation)]
     total, done = sum(map(len, sets)), 0
@@ -109,7 +109,7 @@ def mistakes_shown_by(case: AnyCase) -> list[str]:
     --------
     >>> from refgrad.oracle import find_case_of
     >>> mistakes_shown_by(find_case_of("unfold", "matrix, mode 0"))[:1]
-    ['transposed']
+    ['matrix: transposed']
     """
     reference = reference_of(case, Declaration())
     shown = []

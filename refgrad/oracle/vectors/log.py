@@ -70,10 +70,10 @@ def read_log(lines: Iterable[str]) -> list[Answered]:
     Examples
     --------
     >>> log = '''booting ...
-    ... @refgrad case 8bb1f8e3ddd3a0e4
+    ... @refgrad case 04a2168abf522611
     ... [12:01] @refgrad array matrix 1 2
     ... [12:01] @refgrad bits 3f800000 40000000
-    ... @refgrad end d3ec2b0d'''
+    ... @refgrad end 2e3fa576'''
     >>> answered = read_log(log.splitlines())[0]
     >>> answered.results, answered.fault
     ({'matrix': array([[1., 2.]], dtype=float32)}, None)
