@@ -16,13 +16,19 @@ from refgrad.arguments import Array
 from refgrad.oracle.cases import AnyCase, Case, largest_exponent
 from refgrad.oracle.ladder.cases import LadderCase, each_array
 
-__all__ = ["CAST", "SEEDED", "filled", "in_dtype", "seed_of", "seeded"]
+__all__ = ["CAST", "SEEDED", "filled", "in_dtype", "redrawn", "seed_of", "seeded"]
 
 CAST: Final = ", in "
 """What stands between the name of a case and the dtype that it was rounded to."""
 
 SEEDED: Final = ", seeded"
 """What stands after the name of a case whose arrays were filled from seeds."""
+
+REDRAWN: Final = ", redrawn "
+"""What stands after the name of a case whose arrays were drawn anew, before the number of the draw."""
+
+WITH_A_POINT: Final = ("rank", "subspace_iteration")
+"""Operations on arrays that cannot be random: a spectrum falls, and a start is orthonormal."""
 
 
 def in_dtype(case: AnyCase, dtype: str) -> AnyCase | None:
@@ -51,13 +57,43 @@ def seeded(case: AnyCase) -> AnyCase | None:
     >>> seeded(find_case_of("unfold", "matrix, mode 0")).array("tensor")[0, :3]
     array([ 1.359375, -1.21875 , -1.359375])
     """
-    if case.operation in ("rank", "subspace_iteration"):
-        return None  # a spectrum falls, and a start is orthonormal
+    if case.operation in WITH_A_POINT:
+        return None
     return _with_arrays(
         case,
         f"{case.name}{SEEDED}",
         lambda name, array: filled(seed_of(case.operation, case.name, name), array.shape).astype(array.dtype),
     )
+
+
+def redrawn(case: AnyCase, number: int) -> AnyCase | None:
+    """Return a case with random numbers of the same signs and scale; None where what is in its arrays is its point.
+
+    What rounding does to them has no pattern, which it can have in a case that was made by hand. Sums that do not
+    cancel still do not, so that an error of scale stays as visible as it was.
+
+    Parameters
+    ----------
+    case : Case or LadderCase
+        The shapes, the attributes, the signs and the scales.
+    number : int
+        Which of many.
+
+    Examples
+    --------
+    >>> from refgrad.oracle import find_case_of
+    >>> redrawn(find_case_of("unfold", "matrix, mode 0"), 1).describe()
+    'float64, tensor (3, 5), mode=0'
+    """
+    if case.operation in WITH_A_POINT:
+        return None
+
+    def drawn(name: str, array: Array) -> Array:
+        generator = np.random.default_rng([number, seed_of(case.operation, case.name, name)])
+        exponent = np.frexp(np.max(np.abs(array), initial=0.0))[1]
+        return (np.sign(array) * np.ldexp(generator.random(array.shape), exponent)).astype(array.dtype)
+
+    return _with_arrays(case, f"{case.name}{REDRAWN}{number}", drawn)
 
 
 def seed_of(operation: str, case: str, array: str) -> int:

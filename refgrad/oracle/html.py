@@ -101,17 +101,34 @@ def to_html(report: Report) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    headings = ("passed", "failed", "inconclusive", "not provided", "measured / allowed", "digits f64", "digits f32")
+    headings = (
+        "passed",
+        "failed",
+        "suspect",
+        "inconclusive",
+        "not provided",
+        "measured / allowed",
+        "digits f64",
+        "digits f32",
+    )
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     several = len({row.operation for row in rows}) > 1
     lines = []
     for row in rows:
         if row.name == "call" and several:
             lines.append(f'<tr><th scope="rowgroup" colspan="{len(headings) + 1}">{escaped(row.operation)}</th></tr>')
-        counts = (row.passed, row.failed, row.inconclusive, row.not_provided)
+        counts = (row.passed, row.failed, row.suspect, row.inconclusive, row.not_provided)
         cells = [str(count) if count else "-" for count in counts]
         cells += [ratio_text(row.worst), digits_text(row.digits["float64"]), digits_text(row.digits["float32"])]
-        style = "failed" if row.failed else "inconclusive" if row.inconclusive else "" if row.passed else "absent"
+        style = (
+            "failed"
+            if row.failed
+            else "inconclusive"
+            if row.inconclusive + row.suspect
+            else ""
+            if row.passed
+            else "absent"
+        )
         name = f'<th scope="row">{escaped(LABELS[row.name])}</th>'
         lines.append(f'<tr class="{style}">{name}{"".join(f"<td>{escaped(cell)}</td>" for cell in cells)}</tr>')
     body = "\n".join(lines)

@@ -52,7 +52,8 @@ def to_junit(report: Report) -> str:
         for row in rows:
             test = ElementTree.SubElement(suite, "testcase", classname=f"refgrad.{operation}", name=LABELS[row.name])
             if row in absent:
-                reason = f"inconclusive in {row.inconclusive}, not provided in {row.not_provided} inputs"
+                counts = (row.suspect, row.inconclusive, row.not_provided)
+                reason = "suspect in {}, inconclusive in {}, not provided in {} inputs".format(*counts)
                 ElementTree.SubElement(test, "skipped", message=reason)
         for failure in failures:
             _add_failure(suite, failure)

@@ -128,7 +128,11 @@ class TensorReference:
     ) -> Array:
         """Return what rounding allows in A~: prod K_j terms of d + 1 numbers each; majorant |S| x_j |U_j|."""
         majorant = tucker_product(np.abs(core), tuple(map(np.abs, factors)))
-        return tolerance.sum_bound(core.size + core.ndim, majorant, precision or self.precision)
+        return tolerance.sum_bound(self.reconstruction_length(core), majorant, precision or self.precision)
+
+    def reconstruction_length(self, core: Array) -> int:
+        """Count the roundings of an entry of A~: prod K_j terms of d + 1 numbers each."""
+        return core.size + core.ndim
 
     def unfolding(self, mode: int, before: tuple[Array, ...] = ()) -> Mode:
         """Return what the factor of a mode is judged by, given the target's factors of the modes before it.

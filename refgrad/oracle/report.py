@@ -2,7 +2,7 @@
 
 In: verdicts, gathered by `run`. Out: a `Report`: `print` to a rich console, `to_json`, an exit code.
 
-The JSON document, schema "refgrad-check/2", is one object. Numbers that JSON cannot hold are the strings "inf" and
+The JSON document, schema "refgrad-check/3", is one object. Numbers that JSON cannot hold are the strings "inf" and
 "nan".
 
 - ``schema``, ``refgrad``: the schema's name and refgrad's version.
@@ -12,14 +12,14 @@ The JSON document, schema "refgrad-check/2", is one object. Numbers that JSON ca
 - ``cases``: {"catalogue", "generated", "asked_for"}: how many were judged, and how many were asked for.
 - ``declaration``: what the target says of itself: {"dtypes", "accumulator", "decomposition", "repeatable",
   "flushes_subnormals", "limits"}.
-- ``rows``: a list of {"operation", "row", "passed", "failed", "inconclusive", "not_provided",
+- ``rows``: a list of {"operation", "row", "passed", "failed", "suspect", "inconclusive", "not_provided",
   "worst_measured_over_allowed", "digits": {"float64", "float32"}}; digits are null, or {"fewest", "median"}: how many
   decimals a PASS guarantees.
 - ``failures``: a list of {"operation", "row", "kind", "message", "failed", "judged", "cases", "found_in", "shrunk",
-  "input", "index", "value", "expected", "error", "allowed", "measured_over_allowed", "cause", "traceback", "warning",
-  "snippet"}. ``input`` is {"description", "arrays" (name -> shape, or shapes), "dtype", "attributes",
-  "layout", "explained_variance", "flags"}; ``cause`` is null or {"name", "sentence",
-  "explained", "looked_at", "contradicted", "passing"}.
+  "input", "index", "value", "expected", "error", "allowed", "measured_over_allowed", "roundoff", "cause",
+  "traceback", "warning", "snippet"}. ``input`` is {"description", "arrays" (name -> shape, or shapes), "dtype",
+  "attributes", "layout", "explained_variance", "flags"}; ``cause`` is null or {"name", "sentence",
+  "explained", "looked_at", "contradicted", "passing"}. ``roundoff`` is null or the one that the error looks like.
 - ``not_claimed``: a list of {"reason", "cases"}: what the target refused with NotImplementedError.
 - ``error``: null, or why the target could not be run or judged.
 """
@@ -40,6 +40,7 @@ from refgrad.oracle.flags import flags_of
 from refgrad.oracle.protocol import LABELS, Declaration
 from refgrad.oracle.snippet import snippet
 from refgrad.oracle.verdicts import Verdict
+from refgrad.rounding import unit_roundoff
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "Failure", "Report", "Row", "digits_text", "not_run_json", "ratio_text"]
 
-SCHEMA: Final = "refgrad-check/2"
+SCHEMA: Final = "refgrad-check/3"
 
 NOTHING = "the target returned nothing that could be judged right: no row but the call itself has passed or failed"
 
@@ -62,7 +63,7 @@ class Row:
         Of which operation.
     name : str
         One of `refgrad.oracle.protocol.LABELS`.
-    passed, failed, inconclusive, not_provided : int
+    passed, failed, suspect, inconclusive, not_provided : int
         In how many cases; they add up to the number of cases judged.
     worst : float, optional
         The largest measured over allowed; None where nothing was measured.
@@ -74,6 +75,7 @@ class Row:
     name: str
     passed: int
     failed: int
+    suspect: int
     inconclusive: int
     not_provided: int
     worst: float | None
@@ -132,11 +134,13 @@ class Failure:
         facts = [("what", verdict.message)]
         if self.cause is not None:
             facts.append(("likely cause", self.cause.sentence))
-        elif verdict.value is not None:
+        elif verdict.value is not None and self.kind != "statistical":
             facts.append(("likely cause", "no mistake in the library gives these values"))
         if verdict.error is not None and verdict.allowed is not None:
             times = f"{verdict.ratio:.3g} times what is allowed" if verdict.allowed else "nothing is allowed"
             facts.append(("measured", f"error {verdict.error:.3e}, allowed {verdict.allowed:.3e}: {times}"))
+        if verdict.roundoff is not None and self.cause is None:
+            facts.append(("roundoff", _roundoff_text(verdict.roundoff, str(self.case.dtype))))
         facts.append(("smallest input", self.case.describe()))
         facts.append(("its flags", ", ".join(flags_of(self.case))))
         facts.append(("found in", self.found + (f" ({self.case.effect})" if self.case.effect else "")))
@@ -192,6 +196,7 @@ class Failure:
             "error": _number(verdict.error),
             "allowed": _number(verdict.allowed),
             "measured_over_allowed": _number(verdict.ratio),
+            "roundoff": _number(verdict.roundoff),
             "cause": cause,
             "traceback": self.traceback,
             "warning": self.warning,
@@ -265,6 +270,7 @@ class Report:
                         "row": row.name,
                         "passed": row.passed,
                         "failed": row.failed,
+                        "suspect": row.suspect,
                         "inconclusive": row.inconclusive,
                         "not_provided": row.not_provided,
                         "worst_measured_over_allowed": _number(row.worst),
@@ -314,9 +320,12 @@ class Report:
             return f"FAILED: {rows}; on {what}"
         if self.error:
             return f"FAILED: {self.error}"
+        suspect = sum(row.suspect for row in self.rows)
+        if suspect:
+            what += f"; suspect: {suspect}, farther off than rounding mostly is, though not on redrawn inputs"
         doubtful = sum(row.inconclusive for row in self.rows)
         if doubtful:
-            what += f"; inconclusive: {doubtful}, which could be judged if it returned core and factors"
+            what += f"; inconclusive: {doubtful}, where right answers differ too much (core and factors would help)"
         return f"PASSED: everything that it returned is right, on {what}"
 
     def _table(self) -> Table:
@@ -330,6 +339,7 @@ class Report:
         headings = (
             "passed",
             "failed",
+            "sus-\npect",
             "incon-\nclusive",
             "not\nprovided",
             "measured\n/allowed",
@@ -342,10 +352,12 @@ class Report:
         for row in self.rows:
             if row.name == "call" and len(operations) > 1:
                 table.add_row(row.operation, style="bold")
-            counts = (row.passed, row.failed, row.inconclusive, row.not_provided)
+            counts = (row.passed, row.failed, row.suspect, row.inconclusive, row.not_provided)
             cells = [str(count) if count else "-" for count in counts]
             cells += [ratio_text(row.worst), digits_text(row.digits["float64"]), digits_text(row.digits["float32"])]
-            style = "red" if row.failed else "yellow" if row.inconclusive else "dim" if not row.passed else ""
+            style = (
+                "red" if row.failed else "yellow" if row.inconclusive + row.suspect else "dim" if not row.passed else ""
+            )
             table.add_row(LABELS[row.name], *cells, style=style)
         return table
 
@@ -365,6 +377,15 @@ def _dump(document: dict[str, object]) -> str:
 
 def _number(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
+
+
+def _roundoff_text(roundoff: float, dtype: str) -> str:
+    """Say of which format's size an error is, as far as it is one of rounding."""
+    if not 0.0 < roundoff < 1.0:
+        return "larger than that of any format"
+    formats = {each: unit_roundoff(each) for each in ("float64", "float32", "float16", "bfloat16")}
+    name = min(formats, key=lambda each: abs(math.log(formats[each] / roundoff)))
+    return f"as if it computed in {dtype} with a roundoff of {roundoff:.1e}; that of {name} is {formats[name]:.1e}"
 
 
 def digits_text(digits: tuple[float, float] | None) -> str:

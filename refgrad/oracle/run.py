@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from refgrad.arguments import non_negative_integer, one_of
 from refgrad.oracle import tolerance
 from refgrad.oracle.cases import GENERATED, AnyCase
+from refgrad.oracle.derived import redrawn
 from refgrad.oracle.diagnosis import Cause, diagnose, explains
 from refgrad.oracle.judge import Judgement, judge
 from refgrad.oracle.operations import OPERATIONS
@@ -24,7 +25,7 @@ from refgrad.oracle.plan import Planned, plan
 from refgrad.oracle.protocol import KEYS, LABELS, Declaration, operations_of, rows_of
 from refgrad.oracle.report import Failure, Report, Row
 from refgrad.oracle.shrink import complexity_of, renamed, smallest_of
-from refgrad.oracle.verdicts import Outcome, Verdict, failed
+from refgrad.oracle.verdicts import Outcome, Verdict, confirmed, failed
 
 __all__ = ["Check", "Here", "Judging", "Step", "check"]
 
@@ -32,6 +33,12 @@ Group = tuple[str, str, str]
 
 NAMED = 8
 """How many of the failing cases a report names."""
+
+LOOKED_AT_AGAIN = 8
+"""How many of the suspect results in one row of an operation are looked at on other numbers."""
+
+REDRAWS = 3
+"""On how many others; a suspect that is one on each of them has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +169,33 @@ class Check:
             doing, judged = waiting.popleft()
             yield Step(doing, len(self.judgements), total)
             self.judgements.append(judged())
+        for judgement, row in self._suspects() if self._callable_again else ():
+            yield Step(f"looking again at {judgement.case.name}: {LABELS[row]}", total, total)
+            self._look_again(judgement, row)
         for group in self._groups():
             operation, row, _ = group
             yield Step(f"looking for the smallest input: {operation}, {LABELS[row]}", total, total)
             self._failures[group] = self._failure(group, smallest=self._callable_again)
         self.finished = True
+
+    def _suspects(self) -> list[tuple[Judgement, str]]:
+        found: dict[tuple[str, str], list[tuple[Judgement, str]]] = defaultdict(list)
+        for judgement in self.judgements:
+            for row, verdict in judgement.verdicts.items():
+                if verdict.outcome is Outcome.SUSPECT:
+                    found[judgement.case.operation, row].append((judgement, row))
+        return [each for group in found.values() for each in group[:LOOKED_AT_AGAIN]]
+
+    def _look_again(self, judgement: Judgement, row: str) -> None:
+        """Fail what is suspect where it is on other numbers as well: then no pattern in them explains it."""
+        draws = (redrawn(judgement.case, number) for number in range(1, 1 + REDRAWS))
+        doubtful = {Outcome.SUSPECT, Outcome.FAILED}
+        again = (
+            case is not None and self._judging.submit(case, rows=(row,))().verdicts[row].outcome in doubtful
+            for case in draws
+        )
+        if all(again):
+            judgement.verdicts[row] = confirmed(judgement.verdicts[row], REDRAWS)
 
     def report(self) -> Report:
         """Report on what was judged so far; what was not shrunk yet is reported as it was found."""
@@ -229,13 +258,14 @@ class Check:
         operation, row, kind = group
         pairs = self._pairs(operation)
         failing = [judgement for judgement, v in pairs if v[row].failed and v[row].kind == kind]
-        cause = self._cause(operation, row, kind, failing)
+        # A mistake's own values are matched no closer than the bound, under which a statistical failure is.
+        cause = None if kind == "statistical" else self._cause(operation, row, kind, failing)
         explained = [judgement for judgement in failing if cause is None or explains(cause.mistake, judgement)]
         named = [each for each in explained or failing if not each.case.name.startswith(GENERATED)]
         judgement = named[0] if named else min(explained or failing, key=lambda each: complexity_of(each.case))
         verdict = next(v[row] for each, v in pairs if each is judgement)
         found, at_first = judgement.case.name, verdict
-        if smallest and kind not in ("missing", "not repeatable"):
+        if smallest and kind not in ("missing", "not repeatable", "statistical"):
             judgement = self._smallest(judgement, verdict, cause)
             verdict = judgement.verdicts[row]
         return Failure(
@@ -357,6 +387,7 @@ def _row(operation: str, row: str, found: list[tuple[AnyCase, Verdict]]) -> Row:
         name=row,
         passed=count[Outcome.PASSED],
         failed=count[Outcome.FAILED],
+        suspect=count[Outcome.SUSPECT],
         inconclusive=count[Outcome.INCONCLUSIVE],
         not_provided=count[Outcome.NOT_PROVIDED],
         worst=max((verdict.ratio for verdict in judged if verdict.ratio is not None), default=None),

@@ -28,6 +28,7 @@ from refgrad.oracle.protocol import Declaration
 from refgrad.oracle.reference import TensorReference
 from refgrad.oracle.rows import reference_of
 from refgrad.oracle.variants import VARIANTS
+from refgrad.oracle.verdicts import Outcome
 
 __all__ = ["REAL_LAYERS", "SURVIVORS", "Caught", "Study", "Trial", "real_layer", "trials"]
 
@@ -128,6 +129,8 @@ class Study:
         (operation, row, dtype) -> the largest measured over allowed of what is right: how loose the bounds are.
     inconclusive : int
         How many verdicts of right implementations decided nothing.
+    suspects : list of str
+        Every verdict among them that would be looked at again.
     caught : list of Caught
         One for each mistake.
     """
@@ -136,6 +139,7 @@ class Study:
     alarms: list[str] = field(default_factory=list)
     worst: dict[tuple[str, str, str], float] = field(default_factory=dict)
     inconclusive: int = 0
+    suspects: list[str] = field(default_factory=list)
     caught: list[Caught] = field(default_factory=list)
 
     @property
@@ -159,7 +163,9 @@ class Study:
         for row, verdict in judgement.verdicts.items():
             if verdict.failed:
                 self.alarms.append(f"{name}, {judgement.case.operation}, {judgement.case.name}, {verdict.message}")
-            self.inconclusive += verdict.outcome.value == "inconclusive"
+            if verdict.outcome is Outcome.SUSPECT:
+                self.suspects.append(f"{name}, {judgement.case.operation}, {judgement.case.name}, {verdict.message}")
+            self.inconclusive += verdict.outcome is Outcome.INCONCLUSIVE
             if verdict.ratio is not None and math.isfinite(verdict.ratio):
                 key = (judgement.case.operation, row, str(judgement.case.dtype))
                 self.worst[key] = max(self.worst.get(key, 0.0), verdict.ratio)
@@ -237,7 +243,7 @@ def _wrong_trial(operation: str, mistake: Mistake, references: Sequence[TensorRe
             made = judge(lambda *_, results=results, **__: results, case, rows=(mistake.row,), reference=reference)
             judgements.append(made)
         wrong = [each for each in judgements if each.verdicts[mistake.row].failed]
-        right = [each for each in judgements if each.verdicts[mistake.row].outcome.value == "passed"]
+        right = [each for each in judgements if each.verdicts[mistake.row].outcome is Outcome.PASSED]
         cause = diagnose(mistake.row, wrong, right) if wrong else None
         named = None if cause is None else cause.mistake.name
         study.caught.append(Caught(operation, mistake.name, len(wrong), len(references), named))

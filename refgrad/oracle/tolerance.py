@@ -40,9 +40,11 @@ __all__ = [
     "rank_margin",
     "residual_bound",
     "rounding_of_exact_sums",
+    "roundoff_it_behaves_like",
     "step_bound",
     "sum_bound",
     "truncation_bound",
+    "typical_share",
     "weight_gradient_length",
 ]
 
@@ -57,6 +59,12 @@ RANK_ROUNDINGS = 8
 
 ENERGY_ROUNDINGS = 16
 """The same for the energy that a returned subspace keeps: the target's decomposition, and the judge's projection."""
+
+TYPICAL_DEVIATIONS = 8.0
+"""What is farther off than this many times sqrt(n) u majorant is not explained by n roundings that do not conspire."""
+
+LARGEST_GROWTH_THAT_AVERAGES = 1.0 / 16.0
+"""Where n u is larger, the last terms of a sum can be lost as a whole, all with one sign."""
 
 EXACT_DIGITS = 12
 """Operands of no more binary digits are looked at for sums that are exact; others are as good as never."""
@@ -85,6 +93,49 @@ def sum_bound(length: int, majorant: Array, dtype: Precision) -> Array:
         return np.where(safe == 0.0, 0.0, np.inf)
     bound = inner_product_bound(length, safe, dtype) + inner_product_bound(length, safe, np.float64)
     return np.where(safe == 0.0, 0.0, bound)
+
+
+def typical_share(length: int, dtype: Precision) -> float:
+    """Return the share of `sum_bound` that n roundings reach where they are independent (the statistical tier).
+
+    An entry is then off by about sqrt(n) u majorant at most, not by n u majorant: 8 / sqrt(n) of the bound leaves room
+    for 8 standard deviations. It is 1, so that nothing more is asked, for short sums, and where n u is not small.
+
+    Parameters
+    ----------
+    length : int
+        n, how many roundings one entry goes through.
+    dtype : dtype
+        What the target computes in.
+
+    Examples
+    --------
+    >>> typical_share(64, "float32"), typical_share(6400, "float32"), typical_share(6400, "float16")
+    (1.0, 0.1, 1.0)
+    """
+    if length * unit_roundoff(dtype) > LARGEST_GROWTH_THAT_AVERAGES:
+        return 1.0
+    return min(1.0, TYPICAL_DEVIATIONS / math.sqrt(length))
+
+
+def roundoff_it_behaves_like(ratio: float, length: int, dtype: Precision) -> float:
+    """Return the roundoff u' at which an error would be typical: error = sqrt(n) u' majorant.
+
+    Parameters
+    ----------
+    ratio : float
+        Error over `sum_bound`.
+    length : int
+        n.
+    dtype : dtype
+        What the bound was made for.
+
+    Examples
+    --------
+    >>> roundoff_it_behaves_like(0.5, 4, "float32") == 2.0**-24
+    True
+    """
+    return ratio * math.sqrt(length) * unit_roundoff(dtype)
 
 
 def rounding_of_exact_sums(

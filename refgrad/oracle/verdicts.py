@@ -1,4 +1,4 @@
-"""What can be said of one result: passed, failed, inconclusive, not provided; and by how much.
+"""What can be said of one result: passed, failed, suspect, inconclusive, not provided; and by how much.
 
 In: a value, what was expected and what rounding allows, as arrays. Out: a `Verdict`. Every comparison reads
 ``not (error <= allowed)``, so that NaN fails.
@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.oracle.tolerance import guaranteed_digits
+from refgrad.oracle.tolerance import (
+    INCONCLUSIVE_SHARE,
+    guaranteed_digits,
+    roundoff_it_behaves_like,
+    typical_share,
+)
+from refgrad.rounding import Precision
 
 __all__ = [
     "Outcome",
     "Verdict",
     "compare",
     "compare_norm",
+    "confirmed",
     "failed",
     "inconclusive",
     "measured_over_allowed",
@@ -29,10 +36,11 @@ __all__ = [
 
 
 class Outcome(enum.Enum):
-    """The four things that a verdict can say; all of them count in a row's total."""
+    """The five things that a verdict can say; all of them count in a row's total."""
 
     PASSED = "passed"
     FAILED = "failed"
+    SUSPECT = "suspect"
     INCONCLUSIVE = "inconclusive"
     NOT_PROVIDED = "not provided"
 
@@ -58,6 +66,8 @@ class Verdict:
         How many decimal digits of the result a PASS guarantees; None where that has no meaning.
     index, value, expected, error, allowed : optional
         The worst entry.
+    roundoff : float, optional
+        The roundoff that the worst error looks like, where it is one of a sum.
     ratios : array, optional
         Measured over allowed for every entry of an array that failed, to show where in it the error sits.
     """
@@ -73,6 +83,7 @@ class Verdict:
     expected: float | None = None
     error: float | None = None
     allowed: float | None = None
+    roundoff: float | None = None
     ratios: Array | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -96,6 +107,16 @@ def inconclusive(row: str, message: str, *, ratio: float | None = None) -> Verdi
     return Verdict(row, Outcome.INCONCLUSIVE, message=message, ratio=ratio)
 
 
+def confirmed(suspect: Verdict, redraws: int) -> Verdict:
+    """Return the failure of what was suspect on an input, and on as many others with random numbers."""
+    return replace(
+        suspect,
+        outcome=Outcome.FAILED,
+        kind="statistical",
+        message=f"{suspect.message}; so it is on {redraws} redrawn inputs",
+    )
+
+
 def not_provided(row: str, message: str = "") -> Verdict:
     """Return the verdict that there was nothing to judge."""
     return Verdict(row, Outcome.NOT_PROVIDED, message=message)
@@ -115,8 +136,20 @@ def measured_over_allowed(error: Array | float, allowed: Array | float) -> Array
     return np.where(np.isnan(ratio), np.inf, ratio)
 
 
-def compare(row: str, value: Array, expected: Array, allowed: Array | float, *, what: str | None = None) -> Verdict:
+def compare(
+    row: str,
+    value: Array,
+    expected: Array,
+    allowed: Array | float,
+    *,
+    what: str | None = None,
+    length: int = 1,
+    dtype: Precision = "float64",
+) -> Verdict:
     """Judge an array entry by entry: |value - expected| <= allowed, or it fails.
+
+    What is under the bound, but farther off than independent roundings take a sum of `length` terms, is suspect; where
+    the bound is so wide that passing says nothing, it is inconclusive.
 
     Parameters
     ----------
@@ -128,30 +161,41 @@ def compare(row: str, value: Array, expected: Array, allowed: Array | float, *, 
         What rounding explains (THEORY T15), entry by entry.
     what : str, optional
         What the result is called in the message; the row's name where absent.
+    length : int
+        n, how many roundings `allowed` is for; 1 where it is not one of a sum.
+    dtype : dtype
+        What the target computes in.
 
     Returns
     -------
     Verdict
-        Passed or failed; with the worst entry, and the digits that a PASS guarantees.
+        With the worst entry where it did not pass, and the digits that a PASS guarantees.
     """
     what = what or row
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(value - expected)
+    allowed = np.broadcast_to(allowed, error.shape)
     wrong = ~(error <= allowed)
     ratios = measured_over_allowed(error, allowed)
-    ratio = float(ratios.max())
-    if not wrong.any():
-        return passed(row, ratio=ratio, digits=guaranteed_digits(np.broadcast_to(allowed, error.shape), expected))
-    worst = np.unravel_index(int(np.argmax(np.where(wrong, ratios, -1.0))), error.shape)
+    ratio, typical = float(ratios.max()), typical_share(length, dtype)
+    if not wrong.any() and ratio <= typical:
+        digits = guaranteed_digits(typical * allowed, expected)
+        if _says_nothing(typical * allowed, expected):
+            return inconclusive(row, f"{what}: rounding alone may change a tenth of it here", ratio=ratio)
+        return passed(row, ratio=ratio, digits=digits)
+    worst = np.unravel_index(int(np.argmax(np.where(wrong, ratios, -1.0) if wrong.any() else ratios)), error.shape)
     index = tuple(int(i) for i in worst)
-    bound = float(np.broadcast_to(allowed, error.shape)[worst])
     got = float(value[worst])
-    kind = "value" if math.isfinite(got) else "not finite"
     message = f"{what}{list(index)} is {got:.9g}, expected {float(expected[worst]):.9g}"
-    message += f"; {int(wrong.sum())} of {error.size} entries are off"
+    if wrong.any():
+        outcome, kind = Outcome.FAILED, "value" if math.isfinite(got) else "not finite"
+        message += f"; {int(wrong.sum())} of {error.size} entries are off"
+    else:
+        outcome, kind = Outcome.SUSPECT, ""
+        message += f": within the bound, but {ratio / typical:.3g} times what independent roundings explain"
     return Verdict(
         row,
-        Outcome.FAILED,
+        outcome,
         kind=kind,
         message=message,
         ratio=ratio,
@@ -159,9 +203,18 @@ def compare(row: str, value: Array, expected: Array, allowed: Array | float, *, 
         value=got,
         expected=float(expected[worst]),
         error=float(error[worst]),
-        allowed=bound,
+        allowed=float(allowed[worst]),
+        roundoff=roundoff_it_behaves_like(float(ratios[worst]), length, dtype) if length > 1 else None,
         ratios=ratios,
     )
+
+
+def _says_nothing(allowed: Array, expected: Array) -> bool:
+    """Whether a bound is above `INCONCLUSIVE_SHARE` of what it is for, as a whole."""
+    largest = float(np.max(np.abs(expected), initial=0.0))
+    if largest == 0.0:
+        return bool(allowed.any())
+    return bool(np.linalg.norm(allowed / largest) > INCONCLUSIVE_SHARE * np.linalg.norm(expected / largest))
 
 
 def compare_norm(row: str, value: Array, expected: Array, allowed: float) -> Verdict:

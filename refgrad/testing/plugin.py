@@ -110,8 +110,8 @@ class _OracleItem(pytest.Item):
         if all(judgement.answer.unclaimed is not None for judgement in judgements):
             pytest.skip(str(judgements[0].answer.unclaimed) or "not claimed")
         verdicts = [verdict for judgement in judgements for verdict in judgement.verdicts.values()]
-        if any(verdict.outcome is Outcome.INCONCLUSIVE for verdict in verdicts):
-            self.user_properties.append(("refgrad", "inconclusive"))
+        if {Outcome.INCONCLUSIVE, Outcome.SUSPECT} & {verdict.outcome for verdict in verdicts}:
+            self.user_properties.append(("refgrad", "doubtful"))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, _JudgedError):
@@ -125,6 +125,8 @@ class _OracleItem(pytest.Item):
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many tests passed without the bounds saying anything in some row."""
     passed = terminalreporter.stats.get("passed", [])
-    inconclusive = [report for report in passed if ("refgrad", "inconclusive") in report.user_properties]
-    if inconclusive:
-        terminalreporter.write_line(f"refgrad: {len(inconclusive)} of the passed tests are inconclusive in some row")
+    doubtful = [report for report in passed if ("refgrad", "doubtful") in report.user_properties]
+    if doubtful:
+        terminalreporter.write_line(
+            f"refgrad: {len(doubtful)} of the passed tests are suspect or inconclusive in some row"
+        )

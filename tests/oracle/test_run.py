@@ -91,7 +91,7 @@ def test_the_right_example_passes_on_every_case():
 def test_every_row_counts_every_case(few):
     report = check(layer(keys=("output", "grad_weight")), cases=3)
     for row in report.rows:
-        assert row.passed + row.failed + row.inconclusive + row.not_provided == len(FEW) + 3
+        assert row.passed + row.failed + row.suspect + row.inconclusive + row.not_provided == len(FEW) + 3
     assert {row.name for row in report.rows if row.not_provided} == set(ROWS) - {"call", "forward", "grad_weight"}
 
 
@@ -302,7 +302,7 @@ def test_the_json_has_the_documented_keys_and_no_others(few):
     document = json.loads(check(setting_from("output", lambda a, _: a["output"] * np.nan), cases=1, name="t").to_json())
     assert set(document) == HEAD | {"cases", "declaration", "rows", "failures", "not_claimed"}
     assert (document["schema"], document["refgrad"], document["target"]) == (
-        "refgrad-check/2",
+        "refgrad-check/3",
         refgrad.__version__,
         "t",
     )
@@ -313,6 +313,7 @@ def test_the_json_has_the_documented_keys_and_no_others(few):
             "row",
             "passed",
             "failed",
+            "suspect",
             "inconclusive",
             "not_provided",
             "worst_measured_over_allowed",
@@ -373,7 +374,7 @@ def test_inconclusive_verdicts_are_counted_and_explained(monkeypatch):
     report = check(layer(keys=("grad_weight",)), cases=0)
     row = next(row for row in report.rows if row.name == "grad_weight")
     assert (row.passed, row.inconclusive, report.exit_code) == (1, 1, 0)
-    assert "inconclusive: 1, which could be judged if it returned core and factors" in printed(report)
+    assert "inconclusive: 1, where right answers differ too much (core and factors would help)" in printed(report)
 
 
 def test_a_failure_by_little_is_shrunk_without_becoming_no_failure(few):

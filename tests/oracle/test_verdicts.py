@@ -10,9 +10,9 @@ from refgrad.oracle.verdicts import Outcome, compare, compare_norm, measured_ove
 
 
 def test_within_what_is_allowed_passes_and_says_how_closely():
-    verdict = compare("forward", np.array([1.0, 2.5]), np.array([1.0, 2.0]), np.array([0.0, 1.0]))
+    verdict = compare("forward", np.array([1.0, 20.5]), np.array([1.0, 20.0]), np.array([0.0, 1.0]))
     assert (verdict.outcome, verdict.ratio) == (Outcome.PASSED, 0.5)
-    assert verdict.digits == -math.log10(1.0 / math.hypot(1.0, 2.0))
+    assert verdict.digits == -math.log10(1.0 / (20 * math.hypot(0.05, 1.0)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

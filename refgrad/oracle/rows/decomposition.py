@@ -136,7 +136,14 @@ def reconstruction(reference: TensorReference, answer: Answer) -> Verdict:
     value = answer.arrays["reconstruction"]
     own = answer.decomposition
     if own is not None:
-        return compare("reconstruction", value, tucker_product(*own), reference.reconstruction_allowed(*own))
+        return compare(
+            "reconstruction",
+            value,
+            tucker_product(*own),
+            reference.reconstruction_allowed(*own),
+            length=reference.reconstruction_length(own[0]),
+            dtype=reference.precision,
+        )
     return without_factors(
         "reconstruction",
         value,

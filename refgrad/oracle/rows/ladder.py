@@ -165,6 +165,12 @@ class GivenReference(TensorReference):
         """Core and factors."""
         return self.x, tuple(np.asarray(factor, np.float64) for factor in self.case.factors())
 
+    @property
+    def positions(self) -> int:
+        """B H' W', the length of the sums in a weight gradient."""
+        batch, _, height, width = self._grad_output.shape
+        return int(batch * height * width)
+
     def grad_weight_at(self, activation: Array) -> Array:
         """Return dW (O, C / groups, k_h, k_w) at a given activation."""
         return conv2d_weight_gradient(activation, self._grad_output, self.case.geometry)
@@ -174,9 +180,8 @@ class GivenReference(TensorReference):
         majorant = conv2d_weight_gradient(
             tucker_product(np.abs(core), tuple(map(np.abs, factors))), np.abs(self._grad_output), self.case.geometry
         )
-        positions = self._grad_output.size // self._grad_output.shape[1]
         precision = precision or self.precision
-        bound = tolerance.sum_bound(tolerance.weight_gradient_length(positions, core.shape), majorant, precision)
+        bound = tolerance.sum_bound(tolerance.weight_gradient_length(self.positions, core.shape), majorant, precision)
         operands = (core, *factors, self._grad_output)
         return tolerance.rounding_of_exact_sums(bound, majorant, operands, len(operands), precision)
 
@@ -192,14 +197,26 @@ def given_reconstruction(reference: GivenReference, answer: Answer) -> Verdict:
     majorant = tucker_product(np.abs(core), tuple(map(np.abs, factors)))
     operands = (core, *factors)
     allowed = tolerance.rounding_of_exact_sums(bound, majorant, operands, len(operands), reference.precision)
-    return compare("reconstruction", answer.arrays["reconstruction"], tucker_product(core, factors), allowed)
+    return compare(
+        "reconstruction",
+        answer.arrays["reconstruction"],
+        tucker_product(core, factors),
+        allowed,
+        length=reference.reconstruction_length(core),
+        dtype=reference.precision,
+    )
 
 
 def given_grad_weight(reference: GivenReference, answer: Answer) -> Verdict:
     """Judge dW at given core and factors, contracted in any order (THEORY T14)."""
-    expected = reference.grad_weight_at(tucker_product(*reference.given))
+    core = reference.given[0]
     return compare(
-        "grad_weight", answer.arrays["grad_weight"], expected, reference.grad_weight_allowed(*reference.given)
+        "grad_weight",
+        answer.arrays["grad_weight"],
+        reference.grad_weight_at(tucker_product(*reference.given)),
+        reference.grad_weight_allowed(*reference.given),
+        length=tolerance.weight_gradient_length(reference.positions, core.shape),
+        dtype=reference.precision,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from refgrad.oracle import tolerance
 from refgrad.oracle.answers import Answer
 from refgrad.oracle.protocol import KEYS
 from refgrad.oracle.reference import LayerReference, norm, tucker_product
@@ -21,7 +22,15 @@ def exact(key: str) -> Callable[[LayerReference, Answer], Verdict]:
     """Return the judge of a result that does not depend on the compression."""
 
     def judged(reference: LayerReference, answer: Answer) -> Verdict:
-        return compare(KEYS[key], answer.arrays[key], reference.results[key], reference.allowed(key), what=key)
+        return compare(
+            KEYS[key],
+            answer.arrays[key],
+            reference.results[key],
+            reference.allowed(key),
+            what=key,
+            length=reference.lengths[key],
+            dtype=reference.precision,
+        )
 
     return judged
 
@@ -42,7 +51,9 @@ def grad_weight(reference: LayerReference, answer: Answer) -> Verdict:
             rounding_amplification=norm(reference.grad_output) * math.sqrt(reference.multiplicity),
         )
     allowed = reference.grad_weight_allowed(*own)
-    verdict = compare("grad_weight", value, reference.grad_weight_at(tucker_product(*own)), allowed)
+    length = tolerance.weight_gradient_length(reference.positions, own[0].shape)
+    expected = reference.grad_weight_at(tucker_product(*own))
+    verdict = compare("grad_weight", value, expected, allowed, length=length, dtype=reference.precision)
     if verdict.failed:
         return verdict
     outside = within_theorem_12(
