@@ -48,7 +48,7 @@ mutation: $(INSTALLED) ## mutate refgrad with cosmic-ray, a sample of all change
 	$(BIN)/python -m tests.mutation.run
 
 study: $(INSTALLED) ## measure the oracle's false alarms and misses, the table of docs/power.md
-	$(BIN)/python benchmarks/power_study.py
+	$(BIN)/python -m benchmarks.power_study
 
 vectors: $(INSTALLED) ## build the golden vectors anew and compare them, byte by byte, with those that ship
 	rm -rf build/vectors

@@ -117,14 +117,16 @@ def inner_product_bound(length: int, majorant: Array | float, dtype: Precision) 
     Returns
     -------
     array or float
-        gamma_n * majorant + n * (smallest normal number). The second term covers products that underflow.
+        gamma_n (majorant + n lambda) + n lambda with the smallest normal number lambda: it covers products that
+        underflow, and sums that do in an arithmetic that flushes what is below lambda to zero.
 
     Examples
     --------
     >>> inner_product_bound(3, 10.0, np.float64) < 1e-14
     True
     """
-    return gamma(length, dtype) * majorant + length * smallest_normal(dtype)
+    lost = length * smallest_normal(dtype)
+    return gamma(length, dtype) * (majorant + lost) + lost
 
 
 def singular_value_bound(size: int, norm: float, dtype: Precision) -> float:

@@ -17,6 +17,9 @@ from refgrad.storage import HOSVD, SVD
 from refgrad.storage.sizes import Sizes
 from tests.strategies import SPECTRA, conv_cases, explained_variances, tensors
 
+PYTHON_OBJECTS = 16 * 1024
+"""What tracemalloc sees of a contraction that is not array memory: slices, tuples, array headers, loop variables."""
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -130,7 +130,7 @@ def interrupting(tmp_path, calls):
 
 
 def test_ctrl_c_prints_what_was_judged_so_far_and_exits_130(tmp_path):
-    result = typed(interrupting(tmp_path, calls=4), "--jobs", 1, "--json", tmp_path / "report.json")
+    result = typed(interrupting(tmp_path, calls=8), "--jobs", 1, "--json", tmp_path / "report.json")
     assert result.exit_code == 130
     assert "INTERRUPTED after 2 of 103 inputs; nothing failed so far" in result.stdout
     document = json.loads((tmp_path / "report.json").read_text())
@@ -200,8 +200,12 @@ def test_a_level_an_operation_and_a_dtype_choose_the_cases(tmp_path):
     assert [(row["operation"], row["row"]) for row in rows] == [
         ("rank", "call"),
         ("rank", "ranks"),
+        ("rank", "relations"),
+        ("rank", "refusals"),
         ("unfold", "call"),
         ("unfold", "matrix"),
+        ("unfold", "relations"),
+        ("unfold", "refusals"),
     ]
     assert {row["digits"]["float64"] for row in rows} == {None}
     in_float32 = sum(case.dtype == "float32" for case in named_cases("rank"))

@@ -365,11 +365,44 @@ def test_contiguous_rows_are_all_rows_in_order(leading, layout, memory):
     assert all(np.shares_memory(part[1], second) for part in parts)
 
 
+def test_rows_that_fit_into_half_of_the_memory_are_copied_at_once():
+    """The piece before is still in use when the next is made."""
+    rows = np.asfortranarray(ones(6, 4))
+    for memory, lengths in ((2 * rows.nbytes, [6]), (2 * rows.nbytes - 1, [5, 1])):
+        with working_memory(memory):
+            assert [len(part) for (part,) in blocks.contiguous_rows(rows)] == lengths
+
+
+@given(st.tuples(*[st.integers(1, 6)] * 4), st.integers(1, 40), st.integers(0, 60))
+def test_parts_of_small_groups_cover_every_image_and_group_once_and_fit(lengths, pairs, more):
+    images, groups, inputs, outputs = lengths
+    shapes = ((images, groups * inputs, 3, 2), (images, groups * outputs, 2, 1))
+    counts = [np.zeros(shape[:2], dtype=int) for shape in shapes]
+    pair_bytes = 8 * (inputs * 6 + outputs * 2)  # an image of one group, and its output
+    with working_memory(pairs * pair_bytes + min(more, pair_bytes - 1)):
+        parts = list(small_groups._parts(*shapes, ConvGeometry.of(2, groups=groups), 8))
+    for part, *channels in parts:
+        for count, which, per_group in zip(counts, channels, (inputs, outputs), strict=True):
+            count[part, which] += 1
+            assert count[part, which].size <= pairs * per_group
+    for count in counts:
+        assert np.array_equal(count, np.ones(count.shape))
+    assert len(parts) == 1 or images * groups > pairs
+
+
 def test_small_groups_go_to_the_loops_and_others_to_BLAS():
     depthwise, one_group = ConvGeometry.of(3, groups=8), ConvGeometry.of(3)
-    assert small_groups.applies((2, 8, 5, 5), (2, 8, 3, 3), depthwise, 8)
-    assert small_groups.applies((2, 16, 5, 5), (2, 32, 3, 3), depthwise, 8)
-    assert not small_groups.applies((2, 16, 5, 5), (2, 40, 3, 3), depthwise, 8)
+    for channels, out_channels, small in (
+        (8, 8, True),
+        (16, 24, True),
+        (16, 32, True),
+        (24, 24, False),
+        (16, 40, False),
+        (8, 128, False),
+    ):
+        shapes = ((2, channels, 5, 5), (2, out_channels, 3, 3))
+        assert small_groups.applies(*shapes, depthwise, 8) == small, f"{channels} to {out_channels} in 8 groups"
+    assert small_groups.applies((2, 2, 5, 5), (2, 2, 3, 3), ConvGeometry.of(3, groups=2), 8)
     assert not small_groups.applies((2, 1, 5, 5), (2, 1, 3, 3), one_group, 8)
     plane = blocks.affordable() // 16  # an image of so many float64 numbers, and its output, fill the memory
     assert small_groups.applies((2, 8, 1, plane), (2, 8, 1, plane), ConvGeometry.of(1, groups=8), 8)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 import weakref
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from refgrad.multilinear import (
     svd,
     unfold,
 )
+from refgrad.multilinear.spectrum import _decision_error
 from refgrad.multilinear.unfolding import mode_products
 from refgrad.rounding import LAPACK_THRESHOLD, gamma, singular_value_bound, unit_roundoff
 from tests.assertions import assert_same_bits, assert_within
@@ -549,10 +551,24 @@ def test_T15_the_bound_of_gram_counts_the_inner_products_and_the_eigenvalues():
     assert gram_energy_bound(3, 1000) > gamma(1000, np.float64)
     assert eigenvalues < gram_energy_bound(1000, 3) < 2 * eigenvalues
     assert gram_energy_bound(3, 1000, 8.0) == 8.0 * gram_energy_bound(3, 1000)
+    # What the eigenvalues err by is a multiple of the norm of a Gram matrix that is rounded already.
+    rounded = 1 + Fraction(gamma(10**13, np.float64))
+    both = float(rounded * (1 + Fraction(LAPACK_THRESHOLD * 10**6 * unit_roundoff(np.float64))) - 1)
+    assert_within(gram_energy_bound(10**6, 10**13), both, gamma(8, np.float64) * both)
     with pytest.raises(ValueError, match="rows must be at least 1, got 0"):
         gram_energy_bound(0, 1)
     with pytest.raises(TypeError, match=r"columns must be an integer of at least 1, got 2\.0"):
         gram_energy_bound(1, 2.0)
+
+
+def test_T15_the_error_of_a_decision_counts_both_methods_to_the_second_order():
+    """Columns so many that the square of the SVD's backward error is more than the rounding of the formula."""
+    rows, columns = 4, 10**13
+    backward = 2 * Fraction(singular_value_bound(columns, 1.0, np.float64))  # of each of the 4 values
+    by_svd = (1 + backward) ** 2 - 1  # of an energy whose root is off by that; in the tail and in the threshold
+    allowed = float(2 * rows * Fraction(gram_energy_bound(rows, columns)) + 2 * by_svd)
+    assert backward**2 > gamma(16, np.float64)
+    assert_within(_decision_error(rows, columns), allowed, gamma(16, np.float64) * allowed)
 
 
 # the Gram matrix never decides what it cannot
@@ -620,6 +636,19 @@ def test_gram_is_what_decides_where_it_can(monkeypatch):
     assert svd(tensor, 0.5, method="gram").multilinear_rank == expected[:1]
     with pytest.raises(AssertionError, match="an SVD was computed"):
         hosvd(tensor, 0.5)
+
+
+def test_no_svd_is_of_more_columns_than_rows(monkeypatch):
+    """Of a wide unfolding it is that of L, the square factor of its LQ factorisation, which has the same vectors."""
+    shapes, original = [], np.linalg.svd
+
+    def seen(matrix, **options):
+        shapes.append(matrix.shape)
+        return original(matrix, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", seen)
+    hosvd(random_tensor(3, 20, 4), 0.9)
+    assert shapes == [(3, 3), (20, 12), (4, 4)]
 
 
 def test_gram_gives_way_to_the_svd_where_the_eigenvalues_do_not_converge(monkeypatch):

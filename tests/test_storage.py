@@ -18,13 +18,15 @@ from refgrad.storage.order import (
     Counts,
     Order,
     Plan,
+    _halved,
     best_plan,
     plan_of,
     possible_orders,
 )
 from refgrad.storage.sizes import Sizes
 from tests.assertions import assert_same_bits
-from tests.storage_cases import core_and_factors, held_by_numpy, peak_beside_result
+from tests.counted_products import multiply_adds
+from tests.storage_cases import PYTHON_OBJECTS, core_and_factors, held_by_numpy, peak_beside_result
 
 STORAGES = (Exact(), SVD(0.8), SVD(1.0), SVD(rank=2), HOSVD(0.8), HOSVD(1.0), HOSVD(0.8, method="gram"))
 CONV = ConvGeometry.of(3, padding=1)
@@ -265,6 +267,141 @@ def test_blocks_are_halved_only_as_far_as_needed():
     assert counts.fitting_blocks(whole - 1) != counts.full
     smallest = counts.fitting_blocks(0)
     assert smallest == (1, 1, 1, 1, 1)
+
+
+def test_what_is_halved_takes_two_turns():
+    assert list(_halved(Blocks(1, 5, 7, 9, 11))) == [
+        Blocks(1, 3, 7, 9, 11),
+        Blocks(1, 5, 4, 9, 11),
+        Blocks(1, 5, 7, 9, 6),
+        Blocks(1, 5, 7, 5, 11),
+    ]
+    assert list(_halved(Blocks(3, 1, 1, 9, 11))) == [Blocks(2, 1, 1, 9, 11)]
+    assert not list(_halved(Blocks(1, 1, 1, 1, 1)))
+
+
+def test_the_plan_for_the_same_sizes_is_made_once():
+    first, second = (Sizes.of((64, 16, 8, 8), (10, 8, 4, 4), 32, CONV) for _ in range(2))
+    assert best_plan(first, 8) is best_plan(second, 8)
+
+
+# Every length that is cut into blocks is even, and nothing is padded: each block costs the same.
+HALVED = {
+    "conv": ((8, 8, 24, 21), (6, 8, 16, 10), 12, ConvGeometry.of((3, 2))),
+    "few channels": ((8, 2, 13, 34), (6, 2, 7, 10), 16, ConvGeometry.of((2, 3), dilation=(3, 1))),
+    "groups": ((8, 16, 25, 20), (6, 8, 16, 10), 32, ConvGeometry.of(3, stride=(2, 1), groups=2)),
+    "low rank": ((16, 8, 24, 20), (8, 8, 24, 20), 12, ConvGeometry.of(3)),
+    "4 axes": ((16, 12, 20, 32), (10, 8, 10, 16), 48, None),
+    "2 axes": ((64, 48), (20, 30), 24, None),
+}
+PADDED = {
+    "four pads": ((8, 8, 24, 20), (6, 8, 16, 10), 12, ConvGeometry((3, 2), (1, 1), ((1, 0), (2, 1)))),
+    "wide": ((8, 4, 6, 80), (6, 4, 5, 10), 16, ConvGeometry.of(3, padding=1)),
+}
+
+
+def plans_in_blocks(shape, ranks, out_channels, geometry):
+    """Yield operands of these lengths, and every order at once, with half of a length at a time, and of all."""
+    core = activation(ranks)
+    low_rank = ranks[1:] == shape[1:]  # then only U_1 is there
+    factors = [activation(lengths) for lengths in zip(shape, ranks, strict=True)]
+    factors[1:] = [None] * (len(shape) - 1) if low_rank else factors[1:]
+    last = (*shape[:-1], out_channels)
+    grad_output = activation(last if geometry is None else (shape[0], out_channels, *geometry.output_size(shape[2:])))
+    sizes = contraction_sizes(core, factors, grad_output, geometry)
+    for order in possible_orders(sizes):
+        counts = Counts(sizes, order)
+        full, half = counts.full, Blocks(*(-(-length // 2) for length in counts.full))
+        one_group = full._replace(groups=1)
+        for blocks in {
+            full,
+            full._replace(batch=half.batch),
+            full._replace(rows=half.rows),
+            one_group,
+            one_group._replace(channels=half.channels),
+            one_group._replace(out_channels=half.out_channels),
+            half,
+        }:
+            plan = Plan(order, blocks, counts.multiply_adds(blocks), counts.working_numbers(blocks))
+            yield core, factors, grad_output, plan
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_T14_the_multiply_adds_of_a_plan_in_blocks_are_those_that_are_done(name):
+    for *arrays, plan in plans_in_blocks(*HALVED[name]):
+        done = multiply_adds(factored_weight_gradient, *arrays, HALVED[name][3], plan=plan)
+        assert done == plan.multiply_adds, plan
+
+
+@pytest.mark.parametrize("name", [*HALVED, *PADDED])
+def test_T14_the_memory_that_a_plan_names_is_needed_and_enough(name):
+    """Where U_1 is kept out, what is projected is copied as the plan allows; else much of that may be views."""
+    geometry = (HALVED | PADDED)[name][3]
+    for *arrays, plan in plans_in_blocks(*(HALVED | PADDED)[name]):
+        named = plan.working_numbers * 8
+        allowed = named + PYTHON_OBJECTS
+        _, peak = peak_beside_result(factored_weight_gradient, *arrays, geometry, plan=plan, enough=allowed)
+        assert peak <= allowed, plan
+        if geometry is not None:
+            assert peak >= named * (1 / 4 if plan.order.batch else 7 / 8), plan
+
+
+def operands(shape, ranks, out_channels, geometry):
+    factors = [activation(lengths) for lengths in zip(shape, ranks, strict=True)]
+    return activation(ranks), factors, activation((shape[0], out_channels, *geometry.output_size(shape[2:])), seed=1)
+
+
+def test_one_out_channel_that_is_put_in_order_is_counted():
+    """With the smallest blocks it is what most memory is needed for."""
+    geometry = ConvGeometry.of(31)
+    core, factors, grad_output = operands((2, 8, 32, 32), (1, 8, 1, 1), 4, geometry)
+    sizes = contraction_sizes(core, factors, grad_output, geometry)
+    for order in possible_orders(sizes):
+        plan = plan_of(sizes, order, 0)
+        finished = order.channels and order.height and order.width
+        assert (plan.working_numbers < 8 * 31 * 31) == finished, order
+        allowed = plan.working_numbers * 8 + PYTHON_OBJECTS
+        _, peak = peak_beside_result(
+            factored_weight_gradient, core, factors, grad_output, geometry, plan=plan, enough=allowed
+        )
+        assert peak <= allowed, order
+        assert finished or peak >= 8 * 8 * 31 * 31, order
+
+
+def test_the_copy_of_some_channels_of_the_core_is_counted():
+    geometry = ConvGeometry.of(1, stride=(8, 1))
+    core, factors, grad_output = operands((2, 4, 64, 64), (2, 4, 64, 64), 4, geometry)
+    sizes = contraction_sizes(core, factors, grad_output, geometry)
+    blocks = Blocks(groups=1, batch=2, rows=1, channels=2, out_channels=4)
+    counts = Counts(sizes, PAPER_ORDER)
+    plan = Plan(PAPER_ORDER, blocks, counts.multiply_adds(blocks), counts.working_numbers(blocks))
+    allowed = plan.working_numbers * 8 + PYTHON_OBJECTS
+    _, peak = peak_beside_result(
+        factored_weight_gradient, core, factors, grad_output, geometry, plan=plan, enough=allowed
+    )
+    assert core.nbytes / 2 < peak <= allowed
+
+
+@pytest.mark.parametrize("name", [name for name, row in (HALVED | PADDED).items() if row[3] is not None])
+def test_T14_exchanging_height_and_width_changes_no_count(name):
+    shape, ranks, out_channels, geometry = (HALVED | PADDED)[name]
+
+    def exchanged(lengths):
+        return (*lengths[:2], lengths[3], lengths[2])
+
+    turned = ConvGeometry(
+        geometry.kernel_size[::-1],
+        geometry.stride[::-1],
+        geometry.padding[::-1],
+        geometry.dilation[::-1],
+        geometry.groups,
+    )
+    there = Sizes.of(shape, ranks, out_channels, geometry)
+    here = Sizes.of(exchanged(shape), exchanged(ranks), out_channels, turned)
+    for order in possible_orders(there):
+        counts, other = Counts(there, order), Counts(here, Order(*exchanged(order)))
+        assert other.multiply_adds() == counts.multiply_adds(), order
+        assert other.working_numbers() == counts.working_numbers(), order
 
 
 def test_a_given_plan_is_followed():

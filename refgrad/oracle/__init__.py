@@ -19,7 +19,8 @@ Examples
 from refgrad.oracle.cases import Case, generated
 from refgrad.oracle.catalogue import catalogue, find_case
 from refgrad.oracle.flags import FLAGS, flags_of
-from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.judge import judge
+from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.ladder.cases import LadderCase
 from refgrad.oracle.operations import OPERATIONS, Operation
 from refgrad.oracle.plan import find_case_of, named_cases

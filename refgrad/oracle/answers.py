@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,13 @@ class Answer:
         return core, self.factors
 
 
-def call(operation: Callable[..., object], case: AnyCase) -> Answer:
+def call(
+    operation: Callable[..., object],
+    case: AnyCase,
+    *,
+    arrays: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Answer:
     """Call a target's operation once, on fresh copies, and read what it returns.
 
     Parameters
@@ -106,20 +113,22 @@ def call(operation: Callable[..., object], case: AnyCase) -> Answer:
         What is judged.
     case : Case or LadderCase
         The input.
+    arrays, attributes : mapping, optional
+        What to call it with in place of the case's own.
 
     Returns
     -------
     Answer
         Also where the target raises an exception: any `Exception`, and `SystemExit`.
     """
-    arguments = case.arrays()
+    arguments = case.arrays() if arrays is None else _copied(arrays)
     named = dict(_each_array(arguments))
     before = {name: _digest(array) for name, array in named.items()}
     answer = Answer()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            returned: object = operation(*arguments.values(), **case.attributes)
+            returned: object = operation(*arguments.values(), **(case.attributes if attributes is None else attributes))
         except NotImplementedError as error:
             answer.unclaimed = str(error) or "NotImplementedError"
             return answer
@@ -144,6 +153,13 @@ def call(operation: Callable[..., object], case: AnyCase) -> Answer:
         return answer
     _read(answer, returned, case, tuple(named.values()))
     return answer
+
+
+def _copied(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(map(np.array, value)) if isinstance(value, tuple) else np.array(value)
+        for name, value in arrays.items()
+    }
 
 
 def _each_array(arguments: Mapping[str, Array | tuple[Array, ...]]) -> Iterator[tuple[str, Array]]:

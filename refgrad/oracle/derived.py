@@ -83,7 +83,7 @@ def redrawn(case: AnyCase, number: int) -> AnyCase | None:
     --------
     >>> from refgrad.oracle import find_case_of
     >>> redrawn(find_case_of("unfold", "matrix, mode 0"), 1).describe()
-    'float64, tensor (3, 5), mode=0'
+    'float64, tensor (3, 4), mode 0'
     """
     if case.operation in WITH_A_POINT:
         return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refgrad.oracle.answers import Answer
-from refgrad.oracle.judge import Judgement
+from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.mistakes import Mistake, Parts, library_of
 
 __all__ = ["Cause", "diagnose", "explains"]

@@ -19,6 +19,7 @@ from refgrad.oracle.judge import judge
 from refgrad.oracle.operations import OPERATIONS
 from refgrad.oracle.own import target as own
 from refgrad.oracle.plan import find_case_of, named_cases
+from refgrad.oracle.protocol import FURTHER_ROWS, Declaration
 from refgrad.oracle.study import SURVIVORS, Study, trials
 from refgrad.oracle.variants import VARIANTS
 from refgrad.rounding import singular_value_bound
@@ -145,7 +146,10 @@ def _own_paths() -> Finding:
     study = Study()
     for operation in OPERATIONS:
         for case in named_cases(operation):
-            study.add_right("refgrad", judge(getattr(own, operation), case))
+            made = judge(
+                getattr(own, operation), case, further=FURTHER_ROWS[operation], declaration=Declaration.of(own)
+            )
+            study.add_right("refgrad", made)
     return _alarms(study)
 
 
@@ -153,7 +157,7 @@ def _variants() -> Finding:
     study = Study()
     for name, target in VARIANTS.items():
         for case in named_cases("conv2d")[::4]:
-            study.add_right(name, judge(target, case))
+            study.add_right(name, judge(target, case, further=FURTHER_ROWS["conv2d"]))
     return _alarms(study)
 
 

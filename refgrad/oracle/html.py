@@ -166,6 +166,7 @@ def _declaration(declaration: Declaration) -> str:
         ("decomposition", declaration.decomposition),
         ("repeatable", "yes" if declaration.repeatable else "no"),
         ("flushes subnormals", "yes" if declaration.flushes_subnormals else "no"),
+        ("refuses invalid input", "yes" if declaration.refuses_invalid else "no"),
     ]
     if declaration.limits:
         facts.append(("limits", declaration.limits))

@@ -27,7 +27,7 @@ def to_junit(report: Report) -> str:
     >>> from refgrad.oracle import check
     >>> from refgrad.oracle.own import target
     >>> text = to_junit(check(target, operations=["unfold"], cases=0))
-    >>> 'name="unfold" tests="2" failures="0"' in text
+    >>> 'name="unfold" tests="4" failures="0"' in text
     True
     """
     suites = ElementTree.Element("testsuites", name=_text(f"refgrad check {report.target}".strip()))

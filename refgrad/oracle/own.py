@@ -152,6 +152,7 @@ def _step(
 
 
 target: Final = SimpleNamespace(
+    declaration={"refuses_invalid": True},
     rank=_rank,
     unfold=_unfold,
     svd=_svd,

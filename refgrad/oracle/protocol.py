@@ -16,7 +16,17 @@ from refgrad.arguments import Array, one_of
 from refgrad.oracle.operations import OPERATIONS
 from refgrad.rounding import Precision, unit_roundoff
 
-__all__ = ["KEYS", "LABELS", "ROWS", "CallFailedError", "Declaration", "Implementation", "operations_of", "rows_of"]
+__all__ = [
+    "FURTHER_ROWS",
+    "KEYS",
+    "LABELS",
+    "ROWS",
+    "CallFailedError",
+    "Declaration",
+    "Implementation",
+    "operations_of",
+    "rows_of",
+]
 
 
 class Implementation(Protocol):
@@ -136,12 +146,24 @@ LABELS: Final[Mapping[str, str]] = {
     "factors": "factors and core",
     "reconstruction": "reconstruction",
     "stored_numbers": "stored numbers",
+    "relations": "relations of calls",
+    "sequence": "sequence of calls",
+    "refusals": "invalid input",
 }
 """The rows of the report, in order, and how each is printed."""
 
 
+FURTHER_ROWS: Final[Mapping[str, tuple[str, ...]]] = {
+    operation: ("sequence",) * (operation in ("subspace_iteration", "step"))
+    + ("relations",) * (operation != "step")
+    + ("refusals",)
+    for operation in OPERATIONS
+}
+"""The rows of an operation that take further calls; a step's results have no common scale, and few carry a state."""
+
+
 def rows_of(operation: str) -> tuple[str, ...]:
-    """Return the rows in which an operation is judged, in the order of the report.
+    """Return the rows in which each call of an operation is judged, in the order of the report.
 
     Examples
     --------
@@ -172,7 +194,9 @@ class Declaration:
     repeatable : bool
         Whether the same call gives the same bits.
     flushes_subnormals : bool
-        Whether numbers below the smallest normal one become 0.
+        Whether numbers below the smallest normal one become 0; said in the report, as the bounds hold for both (T15).
+    refuses_invalid : bool
+        Whether it raises an exception for shapes, attributes and numbers that mean nothing; else none are tried.
     limits : str
         For the report.
 
@@ -187,6 +211,7 @@ class Declaration:
     decomposition: str = "hosvd"
     repeatable: bool = True
     flushes_subnormals: bool = False
+    refuses_invalid: bool = False
     limits: str = ""
 
     def __post_init__(self) -> None:
@@ -196,7 +221,7 @@ class Declaration:
         if self.accumulator is not None:
             one_of("declaration: accumulator", self.accumulator, ("float64", "float32", "float16", "bfloat16"))
         one_of("declaration: decomposition", self.decomposition, ("hosvd", "sequential_hosvd"))
-        for name in ("repeatable", "flushes_subnormals"):
+        for name in ("repeatable", "flushes_subnormals", "refuses_invalid"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"declaration: {name} must be a bool, got {getattr(self, name)!r}")
         if not isinstance(self.limits, str):

@@ -11,7 +11,7 @@ The JSON document, schema "refgrad-check/3", is one object. Numbers that JSON ca
   then there are no more keys than these).
 - ``cases``: {"catalogue", "generated", "asked_for"}: how many were judged, and how many were asked for.
 - ``declaration``: what the target says of itself: {"dtypes", "accumulator", "decomposition", "repeatable",
-  "flushes_subnormals", "limits"}.
+  "flushes_subnormals", "refuses_invalid", "limits"}.
 - ``rows``: a list of {"operation", "row", "passed", "failed", "suspect", "inconclusive", "not_provided",
   "worst_measured_over_allowed", "digits": {"float64", "float32"}}; digits are null, or {"fewest", "median"}: how many
   decimals a PASS guarantees.
@@ -37,7 +37,7 @@ import refgrad
 from refgrad.oracle.cases import AnyCase
 from refgrad.oracle.diagnosis import Cause
 from refgrad.oracle.flags import flags_of
-from refgrad.oracle.protocol import LABELS, Declaration
+from refgrad.oracle.protocol import KEYS, LABELS, Declaration
 from refgrad.oracle.snippet import snippet
 from refgrad.oracle.verdicts import Verdict
 from refgrad.rounding import unit_roundoff
@@ -64,7 +64,7 @@ class Row:
     name : str
         One of `refgrad.oracle.protocol.LABELS`.
     passed, failed, suspect, inconclusive, not_provided : int
-        In how many cases; they add up to the number of cases judged.
+        In how many cases; they add up to the number of cases judged, or called again for this row.
     worst : float, optional
         The largest measured over allowed; None where nothing was measured.
     digits : mapping
@@ -134,7 +134,7 @@ class Failure:
         facts = [("what", verdict.message)]
         if self.cause is not None:
             facts.append(("likely cause", self.cause.sentence))
-        elif verdict.value is not None and self.kind != "statistical":
+        elif verdict.value is not None and self.kind != "statistical" and self.row in KEYS.values():
             facts.append(("likely cause", "no mistake in the library gives these values"))
         if verdict.error is not None and verdict.allowed is not None:
             times = f"{verdict.ratio:.3g} times what is allowed" if verdict.allowed else "nothing is allowed"
@@ -242,7 +242,7 @@ class Report:
     @property
     def error(self) -> str | None:
         """Why nothing was judged, or None: a target that returns nothing has not passed."""
-        judged = any(row.passed or row.failed for row in self.rows if row.name != "call")
+        judged = any(row.passed or row.failed for row in self.rows if row.name in KEYS.values())
         return None if judged or self.failures else NOTHING
 
     @property

@@ -19,10 +19,11 @@ from refgrad.oracle import tolerance
 from refgrad.oracle.cases import GENERATED, AnyCase
 from refgrad.oracle.derived import redrawn
 from refgrad.oracle.diagnosis import Cause, diagnose, explains
-from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.judge import judge
+from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.operations import OPERATIONS
 from refgrad.oracle.plan import Planned, plan
-from refgrad.oracle.protocol import KEYS, LABELS, Declaration, operations_of, rows_of
+from refgrad.oracle.protocol import FURTHER_ROWS, KEYS, LABELS, Declaration, operations_of, rows_of
 from refgrad.oracle.report import Failure, Report, Row
 from refgrad.oracle.shrink import complexity_of, renamed, smallest_of
 from refgrad.oracle.verdicts import Outcome, Verdict, confirmed, failed
@@ -162,13 +163,15 @@ class Check:
         upcoming = iter(self.plan)
         while True:
             for planned in itertools.islice(upcoming, 2 * self._judging.jobs - len(waiting)):
-                case, twice = planned.case(), planned.named and self._callable_again
-                waiting.append((f"{case.operation}: {case.name}", self._judging.submit(case, twice=twice)))
+                waiting.append(self._submitted(planned))
             if not waiting:
                 break
             doing, judged = waiting.popleft()
             yield Step(doing, len(self.judgements), total)
             self.judgements.append(judged())
+        for judgement in self._one_of_each() if self._callable_again else ():
+            yield Step(f"trying invalid input: {judgement.case.operation}", total, total)
+            self._try_invalid(judgement)
         for judgement, row in self._suspects() if self._callable_again else ():
             yield Step(f"looking again at {judgement.case.name}: {LABELS[row]}", total, total)
             self._look_again(judgement, row)
@@ -177,6 +180,28 @@ class Check:
             yield Step(f"looking for the smallest input: {operation}, {LABELS[row]}", total, total)
             self._failures[group] = self._failure(group, smallest=self._callable_again)
         self.finished = True
+
+    def _submitted(self, planned: Planned) -> tuple[str, Callable[[], Judgement]]:
+        case, more = planned.case(), planned.named and self._callable_again
+        further = [row for row in FURTHER_ROWS[case.operation] if row != "refusals"] if more else []
+        return f"{case.operation}: {case.name}", self._judging.submit(case, twice=more, further=further)
+
+    def _one_of_each(self) -> list[Judgement]:
+        """Return the first judgement of every operation in which everything was right, if invalid input is tried."""
+        if not self.declaration.refuses_invalid:
+            return []
+        right = [each for each in self.judgements if each.answer.came_back and not each.failed]
+        return list({each.case.operation: each for each in reversed(right)}.values())
+
+    def _try_invalid(self, judgement: Judgement) -> None:
+        """Judge what the target makes of invalid input; a call that ends its process there has not failed elsewhere."""
+        again = self._judging.submit(judgement.case, rows=("call",), further=("refusals",))()
+        problem = again.answer.problem("call")
+        judgement.verdicts["refusals"] = (
+            again.verdicts["refusals"]
+            if problem is None
+            else failed("refusals", problem.kind, f"on invalid input {problem.message}")
+        )
 
     def _suspects(self) -> list[tuple[Judgement, str]]:
         found: dict[tuple[str, str], list[tuple[Judgement, str]]] = defaultdict(list)
@@ -213,7 +238,10 @@ class Check:
                 for judgement, verdict in zip(self.judgements, verdicts, strict=True)
                 if judgement.case.operation == operation
             ]
-            rows += [_row(operation, row, [(case, v[row]) for case, v in found]) for row in rows_of(operation)]
+            for row in (*rows_of(operation), *FURTHER_ROWS[operation]):
+                in_row = [(case, v[row]) for case, v in found if row in v]
+                if row in rows_of(operation) or any(v.outcome is not Outcome.NOT_PROVIDED for _, v in in_row):
+                    rows.append(_row(operation, row, in_row))
         return Report(
             target=self.target,
             seed=self.seed,
@@ -256,7 +284,7 @@ class Check:
 
     def _failure(self, group: Group, *, smallest: bool) -> Failure:
         operation, row, kind = group
-        pairs = self._pairs(operation)
+        pairs = [(judgement, verdicts) for judgement, verdicts in self._pairs(operation) if row in verdicts]
         failing = [judgement for judgement, v in pairs if v[row].failed and v[row].kind == kind]
         # A mistake's own values are matched no closer than the bound, under which a statistical failure is.
         cause = None if kind == "statistical" else self._cause(operation, row, kind, failing)
@@ -265,7 +293,7 @@ class Check:
         judgement = named[0] if named else min(explained or failing, key=lambda each: complexity_of(each.case))
         verdict = next(v[row] for each, v in pairs if each is judgement)
         found, at_first = judgement.case.name, verdict
-        if smallest and kind not in ("missing", "not repeatable", "statistical"):
+        if smallest and kind not in ("missing", "not repeatable", "statistical") and row != "refusals":
             judgement = self._smallest(judgement, verdict, cause)
             verdict = judgement.verdicts[row]
         return Failure(
@@ -290,7 +318,7 @@ class Check:
         """Name the mistake: the one that explains the whole row where it explains this kind of failure as well."""
         if kind == "T12":  # dW is right at the target's A~, so that it is A~ that is wrong
             row = "factors"
-        pairs = self._pairs(operation)
+        pairs = [(judgement, verdicts) for judgement, verdicts in self._pairs(operation) if row in verdicts]
         right = [judgement for judgement, verdicts in pairs if verdicts[row].outcome is Outcome.PASSED]
         if (operation, row) not in self._causes:
             wrong = [judgement for judgement, verdicts in pairs if verdicts[row].failed]
@@ -310,7 +338,7 @@ class Check:
 
         def still_fails(case: Any) -> bool:
             nonlocal latest
-            candidate = self._judging.submit(case, rows=(row,))()
+            candidate = self._judging.submit(case, rows=(row,), further=(row,))()
             found = candidate.verdicts[row]
             if not (found.failed and found.kind == verdict.kind and (found.ratio or 0.0) >= margin):
                 return False
@@ -366,7 +394,7 @@ def check(
     --------
     >>> report = check(lambda x, weight, bias, grad_output, **_: {"grad_bias": grad_output.sum((0, 2, 3))}, cases=0)
     >>> report.exit_code, [row.name for row in report.rows if row.passed]
-    (0, ['call', 'grad_bias'])
+    (0, ['call', 'grad_bias', 'relations'])
     """
     run = Check(target, cases=cases, seed=seed, name=name, level=level, operations=operations, dtypes=dtypes)
     for step in run:

@@ -13,6 +13,7 @@ import numpy as np
 
 from refgrad.arguments import Array
 from refgrad.oracle.cases import AnyCase, Case
+from refgrad.oracle.protocol import FURTHER_ROWS
 
 __all__ = ["snippet"]
 
@@ -45,13 +46,14 @@ def snippet(case: AnyCase, row: str, target: str | None, *, written_out: bool) -
         known.append("find_case_of")
         imports = ""
         made = f"case = find_case_of({case.operation!r}, {case.name!r})"
+    further = f", further=[{row!r}]" if row in FURTHER_ROWS[case.operation] else ""
     imports += f"from refgrad.oracle import {', '.join(sorted(known, key=lambda name: (name.islower(), name)))}"
     return f"""{imports}
 
 {made}
 {loaded}
 returned = operation(*case.arrays().values(), **case.attributes)
-verdict = judge(operation, case, twice=True).verdicts[{row!r}]
+verdict = judge(operation, case, twice=True{further}).verdicts[{row!r}]
 print(verdict.message)
 assert verdict.outcome.value == "passed"
 """

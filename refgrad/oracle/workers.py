@@ -17,9 +17,11 @@ from pebble import ProcessExpired, ProcessPool
 from refgrad.oracle.answers import Answer, Problem
 from refgrad.oracle.cases import AnyCase
 from refgrad.oracle.foreign.process import how_it_ended
-from refgrad.oracle.judge import Judgement, judge, judgement_of
+from refgrad.oracle.judge import judge
+from refgrad.oracle.judgement import Judgement, judgement_of
 from refgrad.oracle.protocol import Declaration, operations_of
 from refgrad.oracle.target import load_target
+from refgrad.oracle.tiers import CALLS
 
 __all__ = ["Workers"]
 
@@ -84,7 +86,7 @@ class Workers:
         **options
             As for `judge`.
         """
-        calls = 2 if options.get("twice") else 1
+        calls = 1 + bool(options.get("twice")) + sum(CALLS[row] for row in options.get("further", ()) if row in CALLS)
         future = self._pool.schedule(
             _judge, args=(case, self.declaration, options), timeout=calls * self.timeout + GRACE
         )

@@ -14,7 +14,8 @@ import numpy as np
 from refgrad.arguments import Array, float_array
 from refgrad.oracle.cases import AnyCase, Case
 from refgrad.oracle.diagnosis import diagnose
-from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.judge import judge
+from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.ladder.cases import LadderCase
 from refgrad.oracle.operations import OPERATIONS
 from refgrad.oracle.protocol import rows_of

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+CALLED_AGAIN: tuple[str, ...] = ("relations", "sequence")
+"""The rows for which a named case is called again."""
+
 LEVELS = ("smoke", "ci", "nightly", "exhaustive")  # of refgrad.oracle.plan, which is not imported here: it is heavy
 
 
@@ -60,12 +63,17 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         except (TypeError, ValueError) as error:
             raise pytest.UsageError(f"--refgrad: {error}") from None
         generated = [each.case for each in planned if not each.named]
-        tests = _by_flag([each.case() for each in planned if each.named])
-        tests |= {f"{len(generated)} generated": generated} if generated else {}
+        named = [each.case() for each in planned if each.named]
+        tests = {flag: (found, CALLED_AGAIN) for flag, found in _by_flag(named).items()}
+        if generated:
+            tests[f"{len(generated)} generated"] = (generated, ())
+        if declaration.refuses_invalid and named:
+            tests["invalid input"] = ([partial(_itself, named[0])], ("refusals",))
         judgements: dict[str, Any] = {}
-        for name, cases in tests.items():
+        for name, (cases, further) in tests.items():
             item = _OracleItem.from_parent(session, name=f"{operation}[{name}]", nodeid=f"refgrad::{operation}[{name}]")
             item.function, item.declaration, item.cases, item.judgements = function, declaration, cases, judgements
+            item.further = further
             items.append(item)
     session.testscollected = len(items)
 
@@ -93,6 +101,7 @@ class _OracleItem(pytest.Item):
     declaration: Any
     cases: list[Callable[[], Any]]
     judgements: dict[str, Any]
+    further: tuple[str, ...]
 
     def runtest(self) -> None:
         from refgrad.oracle.judge import judge
@@ -101,10 +110,11 @@ class _OracleItem(pytest.Item):
 
         judgements = []
         for case in (make() for make in self.cases):
-            if case.name not in self.judgements:  # of several flags, and so of several tests
-                self.judgements[case.name] = judge(self.function, case, declaration=self.declaration)
-                self.judgements[case.name].forget_reference()
-            judgements.append(self.judgements[case.name])
+            key = f"{case.name}, {self.further}"
+            if key not in self.judgements:  # of several flags, and so of several tests
+                self.judgements[key] = judge(self.function, case, further=self.further, declaration=self.declaration)
+                self.judgements[key].forget_reference()
+            judgements.append(self.judgements[key])
         if any(judgement.failed for judgement in judgements):
             raise _JudgedError(failure_text(judgements))
         if all(judgement.answer.unclaimed is not None for judgement in judgements):

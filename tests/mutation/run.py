@@ -52,7 +52,7 @@ class Package:
     """What is mutated, and what has to notice."""
 
     name: str
-    folders: tuple[str, ...]
+    paths: tuple[str, ...]
     tests: tuple[str, ...]
     timeout: int
 
@@ -65,7 +65,9 @@ class Package:
     @property
     def modules(self) -> list[Path]:
         """The files that are mutated, from the root."""
-        return sorted(file.relative_to(ROOT) for folder in self.folders for file in (ROOT / folder).rglob("*.py"))
+        named = [ROOT / path for path in self.paths]
+        found = {file for path in named for file in (path.rglob("*.py") if path.is_dir() else [path])}
+        return sorted(file.relative_to(ROOT) for file in found)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def read() -> tuple[list[Package], list[Survivor]]:
     """Read packages.toml, and refuse a reason whose line no longer stands in its file."""
     content = tomllib.loads((HERE / "packages.toml").read_text())
     packages = [
-        Package(row["name"], tuple(row["folders"]), tuple(row["tests"]), row["timeout"]) for row in content["package"]
+        Package(row["name"], tuple(row["paths"]), tuple(row["tests"]), row["timeout"]) for row in content["package"]
     ]
     survivors = [Survivor(**row) for row in content.get("survivor", [])]
     for survivor in survivors:
@@ -212,6 +214,7 @@ def _outcomes(folder: Path) -> list[Outcome]:
 def _outcome(item: WorkItem, result: WorkResult) -> Outcome:
     mutation = item.mutations[0]
     changed = [line for line in (result.diff or "").splitlines() if not line.startswith(("---", "+++"))]
+    changed = [line for line in changed if line[1:].strip()]  # that the end of a file lost a line break is no change
     old = " / ".join(line[1:].strip() for line in changed if line.startswith("-"))
     new = " / ".join(line[1:].strip() for line in changed if line.startswith("+"))
     killed = result.test_outcome is not TestOutcome.SURVIVED

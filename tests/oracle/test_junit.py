@@ -19,8 +19,8 @@ def test_every_row_is_a_test_and_a_failure_tells_all():
     suites = read(check(SimpleNamespace(rank=rank, unfold=own.unfold), cases=0, name="<my> target"))
     assert suites.attrib["name"] == "refgrad check <my> target"
     wrong, right = suites
-    assert (wrong.attrib["name"], wrong.attrib["failures"], wrong.attrib["tests"]) == ("rank", "1", "2")
-    assert (right.attrib["name"], right.attrib["failures"], right.attrib["tests"]) == ("unfold", "0", "2")
+    assert (wrong.attrib["name"], wrong.attrib["failures"], wrong.attrib["tests"]) == ("rank", "1", "3")
+    assert (right.attrib["name"], right.attrib["failures"], right.attrib["tests"]) == ("unfold", "0", "3")
     (failure,) = wrong.iter("failure")
     assert "every mode keeps one column too many" in failure.text
     assert "smallest input:" in failure.text

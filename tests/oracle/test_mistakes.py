@@ -7,7 +7,8 @@ import pytest
 
 from refgrad.oracle.catalogue import catalogue, find_case
 from refgrad.oracle.diagnosis import diagnose
-from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.judge import judge
+from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.mistakes import LIBRARY, Parts, implementation_of
 from refgrad.oracle.mistakes.base import returned
 from refgrad.oracle.mistakes.geometry import Reading, read_grad_input, read_grad_weight, read_output

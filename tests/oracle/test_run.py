@@ -84,14 +84,16 @@ def test_the_right_example_passes_on_every_case():
     report = check(load_target(str(EXAMPLES / "correct_numpy.py")), cases=30, seed=1)
     judged = len(catalogue()) + 30
     assert (report.exit_code, report.status, report.error, report.failures) == (0, "passed", None, ())
-    assert [(row.name, row.passed) for row in report.rows] == [(row, judged) for row in ROWS]
+    assert [(row.name, row.passed) for row in report.rows if row.name != "relations"] == [(row, judged) for row in ROWS]
+    assert next(row for row in report.rows if row.name == "relations").passed == len(catalogue())
     assert all(row.worst is None or row.worst <= 1 for row in report.rows)
 
 
 def test_every_row_counts_every_case(few):
     report = check(layer(keys=("output", "grad_weight")), cases=3)
     for row in report.rows:
-        assert row.passed + row.failed + row.suspect + row.inconclusive + row.not_provided == len(FEW) + 3
+        judged = len(FEW) + (3 if row.name in ROWS else 0)  # generated inputs are called once
+        assert row.passed + row.failed + row.suspect + row.inconclusive + row.not_provided == judged
     assert {row.name for row in report.rows if row.not_provided} == set(ROWS) - {"call", "forward", "grad_weight"}
 
 

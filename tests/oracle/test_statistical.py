@@ -25,7 +25,7 @@ def constant_gradient(number):
 
 
 def run(target, case):
-    check = Check(target, planned=[Planned(lambda: case, named=True)])
+    check = Check(target, planned=[Planned(lambda: case, named=False)])
     steps = [step.doing for step in check]
     return check.report(), steps
 

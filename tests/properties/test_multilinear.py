@@ -23,8 +23,10 @@ from refgrad.multilinear import (
     svd,
     unfold,
 )
+from refgrad.multilinear.unfolding import mode_products
 from refgrad.rounding import LAPACK_THRESHOLD, gamma, inner_product_bound, singular_value_bound, unit_roundoff
 from tests.assertions import assert_same_bits, assert_within
+from tests.counted_products import multiply_adds
 from tests.strategies import LAYOUTS, explained_variances, tensor_with_spectrum, tensors, with_layout
 
 methods = st.sampled_from(METHODS)
@@ -141,6 +143,22 @@ def test_mode_product_is_the_specification_s(tensor, data):
     assert_within(product, spec.mode_product(wide_tensor, wide_matrix, mode), allowed)
     assert product.dtype == tensor.dtype
     assert product.flags.c_contiguous
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4))
+@example([(2, 6), (2, 5)])
+@example([(4, 3), (3, 1), (2, 2)])
+def test_products_along_all_modes_take_the_cheaper_of_the_two_directions(shapes):
+    def cost(modes):
+        lengths, total = [length for _, length in shapes], 0
+        for mode in modes:
+            total += shapes[mode][0] * math.prod(lengths)
+            lengths[mode] = shapes[mode][0]
+        return total
+
+    modes = range(len(shapes))
+    tensor, matrices = np.ones([length for _, length in shapes]), [np.ones(shape) for shape in shapes]
+    assert multiply_adds(mode_products, tensor, matrices) == min(cost(modes), cost(modes[::-1]))
 
 
 @given(tensor=tensors(minimum_axes=2), eps=explained_variances, data=st.data())

@@ -250,6 +250,36 @@ def test_T15_an_inner_product_in_any_order_is_within_gamma(length, seed, dtype):
     assert abs(Fraction(float(np.dot(left, right))) - exact) <= allowed
 
 
+@given(
+    length=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    magnitude=st.integers(-4, 12),
+    pairwise=st.booleans(),
+)
+def test_T15_an_arithmetic_that_flushes_to_zero_is_within_the_bound(length, seed, magnitude, pairwise):
+    """Products and sums around the smallest normal number: each that is below becomes 0."""
+    smallest = np.finfo(np.float32).tiny
+    generator = np.random.default_rng(seed)
+    x = generator.uniform(-1, 1, length).astype(np.float32)
+    y = np.float32(2.0**magnitude * smallest) * generator.uniform(-1, 1, length).astype(np.float32)
+
+    def flushed(number):
+        return np.where(abs(number) < smallest, np.float32(0), number)
+
+    y = flushed(y)
+    numbers = list(flushed(x * y))
+    while len(numbers) > 1:
+        if pairwise:
+            pairs = itertools.zip_longest(numbers[::2], numbers[1::2], fillvalue=np.float32(0))
+            numbers = [flushed(first + second) for first, second in pairs]
+        else:
+            numbers = [flushed(numbers[0] + numbers[1]), *numbers[2:]]
+    products = [Fraction(float(a)) * Fraction(float(b)) for a, b in zip(x, y, strict=True)]
+    error = abs(Fraction(float(numbers[0])) - sum(products))
+    allowed = inner_product_bound(length, float(sum(map(abs, products))), np.float32)
+    assert error <= Fraction(allowed)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_T15_the_length_of_a_sum_counts_in_full(dtype):
     total, small, length = dtype(1), dtype(unit_roundoff(dtype)), 50

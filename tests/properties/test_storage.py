@@ -16,6 +16,7 @@ from refgrad.storage.contraction import contraction_sizes, factored_weight_gradi
 from refgrad.storage.order import Counts, Order, best_plan, plan_of, possible_orders
 from tests.assertions import assert_same_bits, assert_within
 from tests.storage_cases import (
+    PYTHON_OBJECTS,
     Layer,
     allowed_between_two,
     compressing_storages,
@@ -31,9 +32,6 @@ from tests.storage_cases import (
     specified,
 )
 from tests.strategies import LAYOUTS, with_layout
-
-PYTHON_OBJECTS = 16 * 1024
-"""What tracemalloc sees of a contraction that is not array memory: slices, tuples, array headers, loop variables."""
 
 
 def strange_layer():

@@ -23,6 +23,7 @@ DECLARED: Final = {
     "decomposition": "text",
     "repeatable": "integers",
     "flushes_subnormals": "integers",
+    "refuses_invalid": "integers",
     "limits": "text",
 }
 """The items of a hello and the kind of each; all but the first may be left out."""

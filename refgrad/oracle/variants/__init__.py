@@ -16,12 +16,16 @@ from refgrad.arguments import Array
 from refgrad.oracle.variants.arithmetic import (
     Geometry,
     all_at_once,
+    by_blocks,
     by_projecting,
     by_rebuilding,
     by_theorem_14,
     forward,
+    forward_by_taps,
     input_gradient,
+    input_gradient_by_taps,
     rebuild,
+    weight_gradient_by_taps,
 )
 from refgrad.oracle.variants.decompositions import (
     leading,
@@ -46,6 +50,7 @@ def layer(
     weight_gradient: Callable[..., Array] = by_rebuilding,
     accumulator: npt.DTypeLike | None = None,
     order: Any = "C",
+    by_taps: bool = False,
     keys: Collection[str] | None = None,
 ) -> Callable[..., dict[str, Any]]:
     """Make an implementation of a decomposition, what is done to its factors, and an order of contraction.
@@ -62,6 +67,8 @@ def layer(
         What everything is computed in; the input's dtype where absent.
     order : str
         The memory layout of what is returned.
+    by_taps : bool
+        Whether forward and input gradient are one matrix product a tap, with the channels last in memory.
     keys : collection of str, optional
         Which results to return; all where absent.
     """
@@ -91,8 +98,10 @@ def layer(
             factors = turn(factors, np.random.default_rng(x.size))
         core = rebuild(x, [factor.T for factor in factors])
         arrays = {
-            "output": forward(x, weight, bias, grad_output, groups, geometry),
-            "grad_input": input_gradient(x, weight, grad_output, groups, geometry),
+            "output": (forward_by_taps if by_taps else forward)(x, weight, bias, grad_output, groups, geometry),
+            "grad_input": (input_gradient_by_taps if by_taps else input_gradient)(
+                x, weight, grad_output, groups, geometry
+            ),
             "grad_bias": grad_output.sum(axis=(0, 2, 3)),
             "grad_weight": weight_gradient(core, factors, weight, grad_output, groups, geometry),
             "core": core,
@@ -124,6 +133,8 @@ VARIANTS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "THEORY T14": layer(weight_gradient=by_theorem_14),
     "gradient projected": layer(weight_gradient=by_projecting),
     "one sum over everything": layer(weight_gradient=all_at_once),
+    "sums of blocks": layer(weight_gradient=by_blocks),
+    "channels last": layer(weight_gradient=weight_gradient_by_taps, order="F", by_taps=True),
     "float64 inside": layer(accumulator=np.float64, weight_gradient=by_theorem_14),
     "longdouble inside": layer(_svd_of_float64, accumulator=np.longdouble),
     "no factors": layer(keys=("output", "grad_input", "grad_bias", "grad_weight", "reconstruction", "ranks")),

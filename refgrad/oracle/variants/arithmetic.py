@@ -5,7 +5,7 @@ In: arrays of one dtype. Out: arrays of that dtype; nothing is computed in anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -15,13 +15,17 @@ from refgrad.arguments import Array
 __all__ = [
     "Geometry",
     "all_at_once",
+    "by_blocks",
     "by_projecting",
     "by_rebuilding",
     "by_theorem_14",
     "dense_weight_gradient",
     "forward",
+    "forward_by_taps",
     "input_gradient",
+    "input_gradient_by_taps",
     "rebuild",
+    "weight_gradient_by_taps",
 ]
 
 Pair = tuple[int, int]
@@ -94,6 +98,63 @@ def dense_weight_gradient(x: Array, weight: Array, grad_output: Array, groups: i
     return result.reshape(weight.shape)
 
 
+def each_tap(weight: Array, size: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, int, slice, slice]]:
+    """Yield every tap (u, v) of a kernel, with the rows and columns of the padded input that it reads."""
+    stride, dilation = geometry["stride"], geometry["dilation"]
+    for u in range(weight.shape[2]):
+        for v in range(weight.shape[3]):
+            top, left = u * dilation[0], v * dilation[1]
+            rows = slice(top, top + (size[0] - 1) * stride[0] + 1, stride[0])
+            yield u, v, rows, slice(left, left + (size[1] - 1) * stride[1] + 1, stride[1])
+
+
+def channels_last(array: Array, groups: int) -> Array:
+    """Return (groups, B, H, W, channels of a group), the channels next to each other in memory."""
+    return np.ascontiguousarray(np.moveaxis(grouped(array, 1, groups), (1, 2), (0, 4)))
+
+
+def channels_second(array: Array) -> Array:
+    """Return what `channels_last` was made of."""
+    groups, batch, height, width, channels = array.shape
+    return np.moveaxis(array, (0, 4), (1, 2)).reshape(batch, groups * channels, height, width)
+
+
+def forward_by_taps(x: Array, weight: Array, bias: Array, grad_output: Array, groups: int, geometry: Geometry) -> Array:
+    """Add one matrix product a tap, the channels last in memory."""
+    size = grad_output.shape[2:]
+    padded = channels_last(np.pad(x, ((0, 0), (0, 0), *geometry["padding"])), groups)
+    y = np.zeros_like(channels_last(grad_output, groups))
+    for u, v, rows, columns in each_tap(weight, size, geometry):
+        of_tap = np.swapaxes(grouped(weight[:, :, u, v], 0, groups), 1, 2)
+        y += padded[:, :, rows, columns] @ of_tap[:, None, None]
+    return channels_second(y) + bias[:, None, None]
+
+
+def input_gradient_by_taps(x: Array, weight: Array, grad_output: Array, groups: int, geometry: Geometry) -> Array:
+    """Add one matrix product a tap, the channels last in memory."""
+    (top, bottom), (left, right) = geometry["padding"]
+    padded = channels_last(np.zeros_like(np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))), groups)
+    g = channels_last(grad_output, groups)
+    for u, v, rows, columns in each_tap(weight, grad_output.shape[2:], geometry):
+        padded[:, :, rows, columns] += g @ grouped(weight[:, :, u, v], 0, groups)[:, None, None]
+    inside = np.s_[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+    return np.ascontiguousarray(channels_second(padded)[inside])
+
+
+def weight_gradient_by_taps(
+    core: Array, factors: Sequence[Array], weight: Array, grad_output: Array, groups: int, geometry: Geometry
+) -> Array:
+    """Rebuild A~; take one matrix product a tap, the channels last in memory."""
+    padded = channels_last(np.pad(rebuild(core, factors), ((0, 0), (0, 0), *geometry["padding"])), groups)
+    g = channels_last(grad_output, groups)
+    flat = g.reshape(groups, -1, g.shape[-1])
+    result = np.zeros_like(weight)
+    for u, v, rows, columns in each_tap(weight, grad_output.shape[2:], geometry):
+        read = padded[:, :, rows, columns].reshape(groups, -1, padded.shape[-1])
+        result[:, :, u, v] = (np.swapaxes(flat, 1, 2) @ read).reshape(result.shape[:2])
+    return result
+
+
 def rebuild(core: Array, factors: Sequence[Array]) -> Array:
     """Return core x_1 U_1 ... x_d U_d."""
     for mode, factor in enumerate(factors):
@@ -106,6 +167,19 @@ def by_rebuilding(
 ) -> Array:
     """Rebuild A~, then take its weight gradient."""
     return dense_weight_gradient(rebuild(core, factors), weight, grad_output, groups, geometry)
+
+
+def by_blocks(
+    core: Array, factors: Sequence[Array], weight: Array, grad_output: Array, groups: int, geometry: Geometry
+) -> Array:
+    """Rebuild A~; sum over one sample after the other, and add the sums two by two."""
+    x = rebuild(core, factors)
+    sums = [
+        dense_weight_gradient(x[b : b + 1], weight, grad_output[b : b + 1], groups, geometry) for b in range(len(x))
+    ]
+    while len(sums) > 1:
+        sums = [sum(sums[first + 1 : first + 2], sums[first]) for first in range(0, len(sums), 2)]
+    return sums[0]
 
 
 def of_one_axis(factor: Array, taps: int, size: int, stride: int, pads: Pair, dilation: int) -> Array:

@@ -19,7 +19,8 @@ from typing import Any, Final
 import numpy as np
 
 from refgrad.oracle.cases import AnyCase
-from refgrad.oracle.judge import Judgement, judge
+from refgrad.oracle.judge import judge
+from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.operations import OPERATIONS
 from refgrad.oracle.plan import Planned
 from refgrad.oracle.protocol import CallFailedError, Declaration
