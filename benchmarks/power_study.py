@@ -22,7 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from refgrad.oracle.operations import OPERATIONS  # noqa: E402
 from refgrad.oracle.study import MISTAKEN_LAYER, REAL_LAYERS, SURVIVORS, Study, trials  # noqa: E402
+from refgrad.oracle.tolerance import ENERGY_ROUNDINGS, TYPICAL_DEVIATIONS  # noqa: E402
 from refgrad.oracle.variants import VARIANTS  # noqa: E402
+from refgrad.rounding import LAPACK_THRESHOLD  # noqa: E402
 from tests.oracle.implementations import torch_layer  # noqa: E402
 
 
@@ -79,6 +81,24 @@ def table(studies):
     return "\n".join(lines)
 
 
+CONSTANTS = {
+    "orthonormality": (LAPACK_THRESHOLD, "n u", "the defect of orthonormal columns"),
+    "residual": (LAPACK_THRESHOLD, "sqrt(k) u s_1^2, beside the Gram matrix's own rounding", "a subspace's residual"),
+    "energy": (ENERGY_ROUNDINGS, "(n + 1) u |A|^2", "the energy that a subspace lacks"),
+    "typical": (TYPICAL_DEVIATIONS, "sqrt(n) u majorant", "an error that is not yet suspect"),
+}
+"""Tolerance -> its constant, what that multiplies, and what it bounds."""
+
+
+def calibration(studies):
+    """Return the Markdown table of the constants, and of how much of each something right needed."""
+    lines = ["| tolerance | of | constant | needed by something right |", "|---|---|---|---|"]
+    for name, (constant, unit, what) in CONSTANTS.items():
+        share = max((study.used.get(name, 0.0) for study in studies.values()), default=0.0)
+        lines.append(f"| {what} | {unit} | {constant:g} | {share * constant:.2g} |")
+    return "\n".join(lines)
+
+
 def page(studies, arguments, variants):
     """Return the whole page."""
     survivors = [each for study in studies.values() for each in study.survivors if each.operation in OPERATIONS]
@@ -109,6 +129,13 @@ diagnosis, which takes long on a layer of that size, is left out there. Not seen
 The column "worst measured over allowed" is the margin: 1 would be a false alarm. Suspect verdicts passed the bound and
 are looked at again on redrawn inputs. Inconclusive verdicts are ones in which right answers differ too much to tell, as
 where a target shows no factors and the cut falls between equal singular values.
+
+## The constants
+
+Bounds on sums have no constant in them. These tolerances do; the last column is what they would have to be for nothing
+right to fail in this study.
+
+{calibration(studies)}
 
 ## Survivors
 

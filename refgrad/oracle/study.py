@@ -135,6 +135,8 @@ class Study:
         How many verdicts of right implementations decided nothing.
     suspects : list of str
         Every verdict among them that would be looked at again.
+    used : dict
+        Tolerance with a constant in it -> the largest share of it that something right used.
     caught : list of Caught
         One for each mistake.
     """
@@ -144,6 +146,7 @@ class Study:
     worst: dict[tuple[str, str, str], float] = field(default_factory=dict)
     inconclusive: int = 0
     suspects: list[str] = field(default_factory=list)
+    used: dict[str, float] = field(default_factory=dict)
     caught: list[Caught] = field(default_factory=list)
 
     @property
@@ -171,6 +174,8 @@ class Study:
             if verdict.outcome is Outcome.SUSPECT:
                 self.suspects.append(f"{name}, {judgement.case.operation}, {judgement.case.name}, {verdict.message}")
             self.inconclusive += verdict.outcome is Outcome.INCONCLUSIVE
+            for name, share in verdict.used.items():
+                self.used[name] = max(share, self.used.get(name, 0.0))
             if verdict.ratio is not None and math.isfinite(verdict.ratio):
                 key = (judgement.case.operation, row, str(judgement.case.dtype))
                 self.worst[key] = max(self.worst.get(key, 0.0), verdict.ratio)
@@ -268,8 +273,11 @@ def _wrong_trial(
         judgements = []
         for reference in references:
             case = reference.case
-            with np.errstate(all="ignore"):
-                results = returned(mistake.results(reference), case.dtype)
+            try:
+                with np.errstate(all="ignore"):
+                    results = returned(mistake.results(reference), case.dtype)
+            except MemoryError:
+                return  # some mistakes cannot be made on a layer of real size, a square of its long side among them
             made = judge(lambda *_, results=results, **__: results, case, rows=(mistake.row,), reference=reference)
             judgements.append(made)
         wrong = [each for each in judgements if each.verdicts[mistake.row].failed]

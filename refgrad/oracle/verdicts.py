@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,6 +69,8 @@ class Verdict:
         The worst entry.
     roundoff : float, optional
         The roundoff that the worst error looks like, where it is one of a sum.
+    used : mapping
+        Tolerance -> the share of it that a right result used; for the power study.
     ratios : array, optional
         Measured over allowed for every entry of an array that failed, to show where in it the error sits.
     """
@@ -84,6 +87,7 @@ class Verdict:
     error: float | None = None
     allowed: float | None = None
     roundoff: float | None = None
+    used: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     ratios: Array | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -92,9 +96,16 @@ class Verdict:
         return self.outcome is Outcome.FAILED
 
 
-def passed(row: str, message: str = "", *, ratio: float | None = None, digits: float | None = None) -> Verdict:
+def passed(
+    row: str,
+    message: str = "",
+    *,
+    ratio: float | None = None,
+    digits: float | None = None,
+    used: Mapping[str, float] | None = None,
+) -> Verdict:
     """Return the verdict that a result is right."""
-    return Verdict(row, Outcome.PASSED, message=message, ratio=ratio, digits=digits)
+    return Verdict(row, Outcome.PASSED, message=message, ratio=ratio, digits=digits, used=used or {})
 
 
 def failed(row: str, kind: str, message: str, *, ratio: float = math.inf) -> Verdict:
@@ -182,7 +193,7 @@ def compare(
         digits = guaranteed_digits(typical * allowed, expected)
         if _says_nothing(typical * allowed, expected):
             return inconclusive(row, f"{what}: rounding alone may change a tenth of it here", ratio=ratio)
-        return passed(row, ratio=ratio, digits=digits)
+        return passed(row, ratio=ratio, digits=digits, used={"typical": ratio / typical} if typical < 1.0 else None)
     worst = np.unravel_index(int(np.argmax(np.where(wrong, ratios, -1.0) if wrong.any() else ratios)), error.shape)
     index = tuple(int(i) for i in worst)
     got = float(value[worst])

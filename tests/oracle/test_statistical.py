@@ -81,6 +81,20 @@ def test_a_suspect_that_is_one_on_every_redrawn_input_has_failed():
     ) in failure.facts()
 
 
+def test_a_suspect_that_is_none_on_one_of_the_redrawn_inputs_stays_suspect():
+    calls = []
+
+    def now_and_then(x, weight, bias, grad_output, **_):
+        calls.append(1)
+        total = np.sum(grad_output, dtype=np.float64)
+        factor = 1 if len(calls) == 3 else 1 + 2.0**-13
+        return {"grad_bias": np.array([total * factor], np.float32), "output": x * 1}
+
+    report, _ = run(now_and_then, constant_gradient(0.1))
+    row = row_of(report, "grad_bias")
+    assert (row.suspect, row.failed, report.exit_code, len(calls)) == (1, 0, 0, 3), "the second draw settles it"
+
+
 def test_a_suspect_that_cannot_be_asked_again_stays_suspect():
     case = constant_gradient(0.1)
     check = Check(summed_in_order, planned=[Planned(lambda: case, named=True)], callable_again=False)

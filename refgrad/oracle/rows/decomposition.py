@@ -72,15 +72,19 @@ def factors(reference: TensorReference, answer: Answer) -> Verdict:
         if verdict.failed:
             return verdict
     ratio = max(verdict.ratio or 0.0 for verdict in verdicts)
+    used: dict[str, float] = {}
+    for verdict in verdicts:
+        used |= {name: max(share, used.get(name, 0.0)) for name, share in verdict.used.items()}
     message = "" if "core" in answer.arrays else "core not provided"
-    return passed("factors", message, ratio=ratio, digits=verdicts[-1].digits)
+    return passed("factors", message, ratio=ratio, digits=verdicts[-1].digits, used=used)
 
 
 def orthonormal_verdict(mode: int, factor: Array, dtype: Precision) -> Verdict:
     """Judge whether a factor has orthonormal columns; the mode is for the message, the dtype what the target uses."""
     error = float(np.linalg.norm(factor.T @ factor - np.eye(factor.shape[1])))
     allowed = tolerance.orthonormality_bound(factor.shape[0], dtype)
-    return scalar_verdict("orthonormal", f"factors[{mode}] must have orthonormal columns: |U^T U - I|", error, allowed)
+    text = f"factors[{mode}] must have orthonormal columns: |U^T U - I|"
+    return scalar_verdict("orthonormal", text, error, allowed, what="orthonormality")
 
 
 def subspace_verdict(mode: int, factor: Array, unfolding: Mode, dtype: Precision) -> Verdict:
@@ -102,7 +106,11 @@ def subspace_verdict(mode: int, factor: Array, unfolding: Mode, dtype: Precision
     lacking = float(unfolding.squares[:rank].sum()) - float(np.sum(projected**2))
     allowed = tolerance.energy_bound(unfolding.rows, unfolding.columns, unfolding.energy, dtype)
     energy = scalar_verdict(
-        "subspace", f"factors[{mode}] must keep the energy of the leading {rank}: lacking", lacking, allowed
+        "subspace",
+        f"factors[{mode}] must keep the energy of the leading {rank}: lacking",
+        lacking,
+        allowed,
+        what="energy",
     )
     if energy.failed:
         return energy
@@ -112,7 +120,11 @@ def subspace_verdict(mode: int, factor: Array, unfolding: Mode, dtype: Precision
         rank, unfolding.columns, float(unfolding.squares[0]), unfolding.absolute_gram, dtype
     )
     text = f"factors[{mode}] must span singular vectors of the unfolded input: |(I - P) A A^T U|"
-    return max(energy, scalar_verdict("subspace", text, residual, allowed), key=lambda verdict: verdict.ratio or 0.0)
+    accurate = scalar_verdict("subspace", text, residual, allowed, what="residual")
+    if accurate.failed:
+        return accurate
+    ratio = max(energy.ratio or 0.0, accurate.ratio or 0.0)
+    return passed("factors", ratio=ratio, used={**energy.used, **accurate.used})
 
 
 def core_verdict(reference: TensorReference, core: Array, factors: tuple[Array, ...]) -> Verdict:
@@ -121,14 +133,15 @@ def core_verdict(reference: TensorReference, core: Array, factors: tuple[Array, 
     return compare("factors", core, expected, reference.core_allowed(factors), what="core")
 
 
-def scalar_verdict(kind: str, text: str, error: float, allowed: float) -> Verdict:
-    """Judge one number that should be 0; the text is for the message."""
+def scalar_verdict(kind: str, text: str, error: float, allowed: float, *, what: str = "") -> Verdict:
+    """Judge one number that should be 0; the text is for the message, and what names the tolerance for the study."""
     error = max(error, 0.0) if not math.isnan(error) else error
     if not error <= allowed:
         ratio = error / allowed if allowed > 0.0 and math.isfinite(error) else math.inf
         message = f"{text} is {error:.3e}, allowed {allowed:.3e}"
         return Verdict("factors", Outcome.FAILED, kind, message, ratio, error=error, allowed=allowed)
-    return passed("factors", ratio=error / allowed if allowed > 0.0 else 0.0)
+    ratio = error / allowed if allowed > 0.0 else 0.0
+    return passed("factors", ratio=ratio, used={what: ratio} if what else None)
 
 
 def reconstruction(reference: TensorReference, answer: Answer) -> Verdict:
