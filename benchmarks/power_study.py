@@ -1,6 +1,6 @@
-"""Measure how often the oracle is wrong about what is right, and right about what is wrong; write docs/power.md.
+"""Measure how often the oracle is wrong about what is right, and right about what is wrong.
 
-    python -m benchmarks.power_study                 # the table of docs/power.md
+    python -m benchmarks.power_study                 # writes docs/power.md and docs/inputs.md
     python -m benchmarks.power_study --generated 200 --seed 1
 
 Every operation's named inputs and as many generated ones are tried on refgrad's own paths, on the library of legitimate
@@ -20,7 +20,9 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 from rich.console import Console  # noqa: E402 - after BLAS was told how many threads it has
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: E402
 
+from refgrad.oracle.flags import flags_of  # noqa: E402
 from refgrad.oracle.operations import OPERATIONS  # noqa: E402
+from refgrad.oracle.plan import named_cases  # noqa: E402
 from refgrad.oracle.study import MISTAKEN_LAYER, REAL_LAYERS, SURVIVORS, Study, trials  # noqa: E402
 from refgrad.oracle.tolerance import ENERGY_ROUNDINGS, TYPICAL_DEVIATIONS  # noqa: E402
 from refgrad.oracle.variants import VARIANTS  # noqa: E402
@@ -123,7 +125,8 @@ one.
 
 "Layers of real size" are {"; ".join(REAL_LAYERS)} (batch x channels x height x width, kernel), each in both dtypes,
 with an activation whose spectra fade in every mode. On {" in ".join(MISTAKEN_LAYER)} every mistake is made as well; the
-diagnosis, which takes long on a layer of that size, is left out there. Not seen on that one geometry:
+diagnosis, which takes long on a layer of that size, is left out there. With pads of one width, one stride, no dilation,
+one group and float32 the geometry's mistakes and those of a coarser dtype are none; not seen there:
 {"; ".join(unseen) or "none"}.
 
 The column "worst measured over allowed" is the margin: 1 would be a false alarm. Suspect verdicts passed the bound and
@@ -140,6 +143,31 @@ right to fail in this study.
 ## Survivors
 
 {chr(10).join(reasons) or "None: every mistake was caught."}
+"""
+
+
+def inputs_page(studies):
+    """Return the page of the named inputs: what each is there for, and which mistakes fail on it."""
+    sections = []
+    for operation, study in studies.items():
+        if operation not in OPERATIONS:
+            continue
+        lines = [f"## {operation}", "", "| input | what is wrong with who fails | flags | mistakes that fail |"]
+        lines.append("|---|---|---|---|")
+        for case in named_cases(operation):
+            shown = study.shown.get((operation, case.name), [])
+            alone = [name for name in shown if sum(name in others for others in study.shown.values()) == 1]
+            mistakes = f"{len(shown)}" + (f"; alone: {', '.join(alone)}" if alone else "")
+            lines.append(f"| {case.name} | {case.effect} | {', '.join(flags_of(case))} | {mistakes} |")
+        sections.append("\n".join(lines))
+    text = "\n\n".join(sections)
+    return f"""# The named inputs
+
+Every input that `refgrad check` tries by name, in its order, with its effect, its flags
+([what they mean](oracle.md)) and how many of the library's mistakes fail on it; "alone" are those that fail on no other
+input of the study, of which some are generated. `make study` writes this page.
+
+{text}
 """
 
 
@@ -166,6 +194,7 @@ def main():
         print(table(studies))
         return 130
     arguments.out.write_text(page(studies, arguments, variants))
+    arguments.out.with_name("inputs.md").write_text(inputs_page(studies))
     print(table(studies))
     for study in studies.values():
         print(*study.alarms, sep="\n", end="\n" if study.alarms else "")

@@ -139,6 +139,8 @@ class Study:
         Tolerance with a constant in it -> the largest share of it that something right used.
     caught : list of Caught
         One for each mistake.
+    shown : dict
+        (operation, input) -> the mistakes that fail on it.
     """
 
     calls: int = 0
@@ -148,6 +150,7 @@ class Study:
     suspects: list[str] = field(default_factory=list)
     used: dict[str, float] = field(default_factory=dict)
     caught: list[Caught] = field(default_factory=list)
+    shown: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     @property
     def survivors(self) -> list[Caught]:
@@ -281,6 +284,8 @@ def _wrong_trial(
             made = judge(lambda *_, results=results, **__: results, case, rows=(mistake.row,), reference=reference)
             judgements.append(made)
         wrong = [each for each in judgements if each.verdicts[mistake.row].failed]
+        for each in wrong:
+            study.shown.setdefault((operation, each.case.name), []).append(mistake.name)
         right = [each for each in judgements if each.verdicts[mistake.row].outcome is Outcome.PASSED]
         cause = diagnose(mistake.row, wrong, right) if wrong and diagnosed else None
         named = None if cause is None else cause.mistake.name
