@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refgrad.oracle import FLAGS, OPERATIONS, find_case, find_case_of, flags_of, named_cases
-from refgrad.oracle.cases import generated_case
+from refgrad.oracle.cases import LAYOUTS, generated_case
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +71,49 @@ def test_flags_of_the_ladder():
     assert any("ManyAxes" in flags_of(case) for case in named_cases("hosvd"))
     assert flags_of(find_case_of("rank", "zero energy"))[:1] == ("ZeroEnergy",)
     assert any(flags_of(case) == ("Plain",) for case in named_cases("unfold"))
+
+
+PROMISED = {
+    "tie at": {"RankTie"},
+    "flat, tie at": {"RankTie", "TiedCut"},
+    "flat spectrum": {"TiedCut"},
+    "tied pair": {"TiedValues"},
+    "everything kept": {"EverythingKept"},
+    "almost nothing kept": {"AlmostNothingKept"},
+    "zero energy": {"ZeroEnergy"},
+    "dead slice": {"DeadSlice"},
+    "large": {"Large"},
+    "small numbers": {"Small"},
+    "small values": {"Small"},
+    "small integers": {"Integers"},
+    "5 axes": {"ManyAxes"},
+    "tall": {"TallUnfolding"},
+    "axes of length 1": {"LengthOne"},
+    "read-only": {"ReadOnly"},
+    "2 groups": {"Groups"},
+    "depthwise": {"Depthwise"},
+    "stride (2": {"Stride"},
+    "dilation (2": {"Dilation"},
+    "stride equals dilation": {"Stride", "Dilation"},
+    "leftover": {"Leftover"},
+    "even kernel": {"EvenKernel"},
+    "four different pads": {"UnequalPadding"},
+}
+"""How the name of an input begins -> the flags that it has, whatever the operation."""
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_named_input_is_what_its_name_says(operation):
+    for case in named_cases(operation):
+        flags = set(flags_of(case))
+        for beginning, promised in PROMISED.items():
+            assert not case.name.startswith(beginning) or promised <= flags, case.name
+        assert ("Float32" in flags) == case.name.endswith("float32") or operation == "conv2d", case.name
+
+
+@pytest.mark.parametrize("operation", ["unfold", "svd", "hosvd", "sequential_hosvd", "linear", "conv2d"])
+def test_an_operation_on_a_tensor_has_an_input_in_every_layout(operation):
+    assert {case.layout for case in named_cases(operation)} == set(LAYOUTS)
 
 
 def test_flags_follow_from_the_numbers_and_not_from_the_name():

@@ -1,6 +1,7 @@
 """Programs in other languages: what they are sent, what is made of what they send, and the two clients that ship."""
 
 import io
+import pickle
 import re
 import shutil
 import subprocess
@@ -250,6 +251,12 @@ def test_a_hello_of_the_wrong_kind_is_named(items, text):
 def test_what_no_item_can_hold_is_refused(value, error):
     with pytest.raises(error):
         encode_items({"value": value})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_array_that_came_from_another_process_is_sent_like_any_other(dtype):
+    array = np.arange(3, dtype=dtype)
+    assert encode_items({"bias": pickle.loads(pickle.dumps(array))}) == encode_items({"bias": array})
 
 
 def test_an_item_needs_a_name():

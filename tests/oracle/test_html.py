@@ -360,6 +360,39 @@ def test_a_failure_without_an_array_has_no_picture():
     assert not page.all("svg")
 
 
+@pytest.mark.parametrize(
+    ("operation", "shape", "axes"),
+    [
+        ("linear", (3, 4), "O down, I to the right"),
+        ("weight_gradient", (2, 3, 2, 2), "O down, C/groups to the right; in each tile k_h down, k_w to the right"),
+        ("step", (2, 3, 2, 2), "O down, C/groups to the right; in each tile k_h down, k_w to the right"),
+    ],
+)
+def test_axes_have_the_names_that_the_operation_gives_them(operation, shape, axes):
+    verdict = array_with(((0,) * len(shape), 9.0), shape=shape)
+    (failure,) = with_verdict(verdict).failures
+    page = read(replace(doubled(), failures=(replace(failure, operation=operation),)))
+    assert axes in page.one("figcaption").text
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4, 2, 5)])
+def test_an_index_stands_at_the_middle_of_what_it_counts(shape):
+    """Of a tile where there are several, else of an entry; a pixel is lost to each of two halves that are rounded."""
+    page = read(with_verdict(array_with(((0,) * len(shape), 9.0), shape=shape)))
+    cells, _ = drawn(page)
+    side = int(page.all("rect", "cell")[0].attributes["width"])
+    across = [text for text in page.all("text") if text.attributes["text-anchor"] == "middle"]
+    assert [text.text for text in across] == [str(number) for number in range(shape[1])]
+    for number, text in enumerate(across):
+        left, *_, right = sorted(x for index, (_, (x, _)) in cells.items() if index[1] == number)
+        assert abs(int(text.attributes["x"]) - (left + right + side) / 2) <= 1
+    down = [text for text in page.all("text") if text.attributes["text-anchor"] == "end"]
+    assert [text.text for text in down] == [str(number) for number in range(shape[0])]
+    for number, text in enumerate(down):  # its letters stand on the line at y
+        top, *_, bottom = sorted(y for index, (_, (_, y)) in cells.items() if index[0] == number)
+        assert (top + bottom + side) / 2 - 1 <= int(text.attributes["y"]) <= bottom + side
+
+
 def test_axes_are_numbered_where_the_operation_does_not_name_them():
     def unfold(tensor, *, mode):
         return {"matrix": own.unfold(tensor, mode=mode)["matrix"] + 1}

@@ -4,6 +4,7 @@ import itertools
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -22,12 +23,14 @@ from refgrad.oracle import (
     judge,
     named_cases,
 )
+from refgrad.oracle.diagnosis import diagnose
 from refgrad.oracle.ladder.catalogue import generated_ladder_case
 from refgrad.oracle.ladder.shrink import ladder_complexity, simpler_ladder
 from refgrad.oracle.mistakes import implementation_of, library_of
 from refgrad.oracle.own import target as own
 from refgrad.oracle.plan import LEVELS, exhaustive_geometries, in_dtype, plan
 from refgrad.oracle.protocol import FURTHER_ROWS, KEYS, LABELS, operations_of, rows_of
+from refgrad.oracle.rows import reference_of
 from refgrad.oracle.study import Study, real_layer, trials
 from refgrad.oracle.variants import layer
 from tests.assertions import assert_same_bits
@@ -57,6 +60,28 @@ def test_every_mistake_is_caught_and_named(operation):
     assert [each.mistake for each in study.caught if each.survived] == []
     assert [(each.mistake, each.named) for each in study.caught if not each.rightly_named] == []
     assert study.alarms == []
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("output: no bias", lambda x, weight, bias, _: x @ weight.T),
+        ("output: bias twice", lambda x, weight, bias, _: x @ weight.T + bias + bias),
+        ("output: compressed activation", lambda _, weight, bias, compressed: compressed @ weight.T + bias),
+    ],
+)
+def test_a_linear_layer_that_somebody_else_got_wrong_is_named(name, output):
+    """A second derivation: what the library calls a mistake could be another one."""
+
+    def linear(x, weight, bias, grad_output, **given):
+        right = own.linear(x, weight, bias, grad_output, **given)
+        return {**right, "output": output(x, weight, bias, right["reconstruction"])}
+
+    judgements = [judge(linear, case) for case in named_cases("linear")[:12]]
+    failing = [judgement for judgement in judgements if judgement.verdicts["forward"].failed]
+    cause = diagnose("forward", failing, [])
+    assert cause.mistake.name == name
+    assert cause.explained == len(failing)
 
 
 def test_the_libraries_are_large_enough_and_their_names_unique():
@@ -184,6 +209,20 @@ def test_an_svd_whose_left_is_scaled_otherwise_fails(scale):
     assert "left[" in judge(lambda *_, **__: wrong, case).verdicts["factors"].message
 
 
+def test_what_rounding_allows_in_a_parameter_of_zero_scales_with_the_rate():
+    """T15: every number that such a step rounds is the rate times one that does not depend on it."""
+    case = find_case_of("step", "momentum")
+
+    def allowed(rate):
+        parts = {**case.parts, "bias": np.zeros_like(case.parts["bias"])}
+        reference = reference_of(replace(case, parts=parts, given={**case.given, "learning_rate": rate}), Declaration())
+        return reference.after_allowed("bias", reference.results["grad_bias"], reference.allowed("grad_bias"))
+
+    (velocity, parameter), (velocity_again, half) = allowed(0.5), allowed(0.25)
+    assert_same_bits(velocity, velocity_again)
+    assert_same_bits(parameter, 2 * half)
+
+
 # what a target says of itself
 
 
@@ -281,6 +320,16 @@ def test_levels_grow():
     assert counts["smoke"] == 40
     assert counts["ci"] == len(named_cases("rank")) + len(named_cases("conv2d")) + 400
     assert list(counts.values()) == sorted(counts.values())
+
+
+@pytest.mark.parametrize("operation", ["rank", "conv2d"])
+def test_the_smoke_level_is_spread_evenly_over_the_named_cases(operation):
+    names = [case.name for case in named_cases(operation)]
+    taken = plan([operation], seed=0, cases=0, level="smoke", dtypes=("float64", "float32"))
+    places = [names.index(planned.case().name) for planned in taken]
+    gaps = np.diff([*places, len(names)])
+    assert places[0] == 0
+    assert 0 < min(gaps) <= max(gaps) <= min(gaps) + 1
 
 
 def test_the_exhaustive_geometries_are_all_of_them_and_can_be_found():

@@ -1,6 +1,7 @@
 """Every mistake of the library is a target that fails, in its own row, and is named."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from refgrad.oracle.judge import judge
 from refgrad.oracle.judgement import Judgement
 from refgrad.oracle.mistakes import LIBRARY, Parts, implementation_of
 from refgrad.oracle.mistakes.base import returned
-from refgrad.oracle.mistakes.geometry import Reading, read_grad_input, read_grad_weight, read_output
+from refgrad.oracle.mistakes.geometry import READINGS, Reading, read_grad_input, read_grad_weight, read_output
 from refgrad.oracle.protocol import LABELS, ROWS
 from refgrad.oracle.reference import Reference
 from refgrad.oracle.verdicts import Outcome
@@ -113,6 +114,13 @@ def right_allowed(right):
     from refgrad.oracle.tolerance import sum_bound
 
     return sum_bound(right.positions, right.grad_weight_majorant(abs(right.x)), np.float64)
+
+
+def test_a_pad_is_cropped_to_half_the_kernel_of_its_own_axis():
+    (change,) = [change for name, _, change in READINGS if name == "padding cropped"]
+    reading = Reading((1, 1), ((3, 1), (2, 4)), (1, 1), np.zeros((1, 1), int))
+    parts = SimpleNamespace(weight=np.zeros((1, 1, 5, 4)))
+    assert change(parts, reading).padding == ((2, 1), (2, 2))
 
 
 def test_a_mistake_runs_as_an_implementation_of_the_protocol():

@@ -3,10 +3,12 @@
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import refgrad
 from refgrad.oracle import Check, check, find_case, load_target, plan
 from refgrad.oracle.catalogue import catalogue
 from refgrad.oracle.protocol import LABELS, ROWS
-from refgrad.oracle.report import NOTHING, not_run_json
+from refgrad.oracle.report import NOTHING, Report, Row, not_run_json
 from refgrad.oracle.variants import layer
 from tests.oracle.test_answers import changed, setting, setting_from
 
@@ -362,6 +364,36 @@ def test_the_report_shows_ratio_digits_and_words(few):
     assert "times what is allowed" in text
     text = printed(check(setting_from("grad_bias", lambda a, _: a["grad_bias"] / 2), cases=0))
     assert "FAILED: grad_bias; on 7 inputs (7 named, 0 generated from seed 0)" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "style"),
+    [
+        ({"passed": 3}, None),
+        ({"passed": 3, "not_provided": 1}, None),
+        ({"not_provided": 3}, "2"),
+        ({"passed": 1, "inconclusive": 1}, "33"),
+        ({"passed": 1, "suspect": 2}, "33"),
+        ({"inconclusive": 1, "suspect": 1}, "33"),
+        ({"failed": 1, "inconclusive": 1, "suspect": 1}, "31"),
+    ],
+)
+def test_a_row_is_red_where_it_failed_yellow_where_it_is_doubtful_and_dim_where_nothing_passed(counts, style):
+    none = dict.fromkeys(("passed", "failed", "suspect", "inconclusive", "not_provided"), 0)
+    row = Row("conv2d", "grad_bias", **{**none, **counts}, worst=None, digits={"float64": None, "float32": None})
+    report = Report("", 0, 3, 0, 3, (row,), (), (), interrupted=False)
+    console = Console(record=True, width=200, file=io.StringIO(), force_terminal=True, color_system="standard")
+    report.print(console)
+    (line,) = [line for line in console.export_text(styles=True).splitlines() if LABELS["grad_bias"] in line]
+    assert re.findall(r"\x1b\[(\d+)m", line.partition(LABELS["grad_bias"])[0]) == ([style] if style else [])
+
+
+def test_no_line_of_a_snippet_is_broken_by_a_narrow_terminal():
+    report = check(SimpleNamespace(unfold=lambda tensor, *, mode: {"matrix": tensor}), cases=0)
+    console = Console(record=True, width=30, file=io.StringIO())
+    report.print(console)
+    assert max(map(len, report.failures[0].snippet.splitlines())) > console.width
+    assert report.failures[0].snippet.strip() in console.export_text()
 
 
 def test_a_warning_of_the_target_is_shown_with_its_failure(few):

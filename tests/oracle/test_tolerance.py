@@ -90,6 +90,14 @@ def test_sum_bound_is_zero_where_nothing_is_summed():
     assert tolerance.sum_bound(9, np.array([0.0, 1.0]), np.float64)[0] == 0.0
 
 
+def test_nothing_is_allowed_of_nothing_even_where_a_sum_is_too_long_for_its_format():
+    long = 10**4
+    assert tolerance.sum_bound(long, np.ones(1), np.float16) == [math.inf]
+    assert tolerance.energy_bound(long, long, 0.0, np.float16) == 0.0
+    assert tolerance.residual_bound(1, long, 0.0, 0.0, np.float16) == 0.0
+    assert tolerance.image_bound((long, long), 0.0, 1, np.float16) == 0.0
+
+
 def test_weight_gradient_length_covers_every_order():
     batch, height, width, ranks = 4, 5, 6, (2, 3, 4, 3)
     length = tolerance.weight_gradient_length(batch * height * width, ranks)

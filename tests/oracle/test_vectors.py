@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,7 +219,7 @@ def test_a_malformed_explained_variance_is_named(tmp_path, share, text):
         (b"[" * 100_000, "is nested too deeply"),
         (b"\xff\xfe", "is not UTF-8"),
         (b"[]", "at the top"),
-        (b'{"schema": NaN}', "holds NaN, which is no JSON"),
+        (b'{"schema": NaN}', "^the manifest holds NaN, which is no JSON"),
         (b"9" * 5000, "manifest.json"),
         (b" " * (2**24 + 1), "has more than 16777216 bytes"),
     ],
@@ -439,6 +440,18 @@ def test_a_fault_in_a_log_is_named_with_its_line(lines, fault):
     assert answered.identity == "abc"
     assert fault in answered.fault
     assert not answered.results
+
+
+def test_a_log_is_read_without_a_board():
+    words = [0x3F800000, 0x40A00000, 1, 0xFFFFFFFE]
+    checksum = zlib.crc32(b"".join(word.to_bytes(4, "little") for word in words))
+    texts = [f"{word:08x}" for word in words]
+    lines = ["case abc", "array m 1 2", *(f"bits {text}" for text in texts[:2]), f"integers k {' '.join(texts[2:])}"]
+    lines += [f"end {checksum:08x}", "case def", "not claimed groups", "end 00000000"]
+    first, second = read_log([f"@refgrad {line}" for line in lines])
+    assert (first.fault, first.unclaimed) == (second.fault, first.unclaimed) == (None, None)
+    assert (first.results["m"].tolist(), first.results["k"]) == ([[1.0, 5.0]], (1, -2))
+    assert (second.unclaimed, second.results) == ("groups", {})
 
 
 def test_a_log_without_vectors_is_refused(corpus):
