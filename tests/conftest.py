@@ -4,6 +4,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["mutants", "mutation"]
+"""Programs that run the tests, and need packages that the tests do not."""
+
 # What a property test computes takes milliseconds here and seconds on a loaded machine: time is never what it judges.
 settings.register_profile(
     "ci",
