@@ -3,23 +3,10 @@
  *     refgrad vectors export --c-header refgrad_vectors.h --flash 64K --op conv2d --op hosvd
  *     cc -std=c99 -o board board.c layer.c -lm && ./board > board.log
  *     refgrad vectors judge board.log */
+#define BUFFERS 9
 #include "layer.h"
+#include "memory.h"
 #include "refgrad_vectors.h"
-
-static float memory[10][LAYER_NUMBERS];
-static float factor_memory[LAYER_AXES][LAYER_NUMBERS];
-static Tensor factors[LAYER_AXES];
-
-static Tensor tensor_in(int place) {
-    const Tensor tensor = {0, {0}, memory[place]};
-    return tensor;
-}
-
-static Tensor like(const Tensor *other, int place) {
-    Tensor tensor = *other;
-    tensor.numbers = memory[place];
-    return tensor;
-}
 
 /* Load an argument of a call; 0 where it is too large. */
 static int load(const struct refgrad_case *vector, const char *name, Tensor *tensor) {
@@ -38,12 +25,8 @@ static void print_tensor(const char *name, const Tensor *tensor) {
 }
 
 static void print_compressed(const Tensor *core) {
-    char name[] = "factors[0]";
     print_tensor("core", core);
-    for (int mode = 0; mode < core->axes; mode++) {
-        name[8] = (char)('0' + mode);
-        print_tensor(name, &factors[mode]);
-    }
+    for (int mode = 0; mode < core->axes; mode++) print_tensor(factor_name(mode), &factors[mode]);
     refgrad_print_integers("ranks", core->shape, core->axes);
 }
 
@@ -84,7 +67,7 @@ static const char *run_conv2d(const struct refgrad_case *vector) {
 }
 
 int main(void) {
-    for (int mode = 0; mode < LAYER_AXES; mode++) factors[mode].numbers = factor_memory[mode];
+    bring_memory();
     puts("the board is up");
     for (int i = 0; i < refgrad_count; i++) {
         const struct refgrad_case *vector = &refgrad_cases[i];

@@ -2,35 +2,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BUFFERS 10
 #include "layer.h"
+#include "memory.h"
 #include "records.h"
 
-static float memory[12][LAYER_NUMBERS];
-static float factor_memory[LAYER_AXES][LAYER_NUMBERS];
-static Tensor factors[LAYER_AXES];
-
 static const char *const MISSING = "an argument is missing, is no float32, or holds more than LAYER_NUMBERS numbers";
-
-static Tensor tensor_in(int place) {
-    const Tensor tensor = {0, {0}, memory[place]};
-    return tensor;
-}
-
-static Tensor like(const Tensor *other, int place) {
-    Tensor tensor = *other;
-    tensor.numbers = memory[place];
-    return tensor;
-}
-
-static const char *factor_name(int mode) {
-    static char name[] = "factors[0]"; /* one digit is enough: LAYER_AXES is less than 10 */
-    name[8] = (char)('0' + mode);
-    return name;
-}
-
-static void bring_memory(void) {
-    for (int mode = 0; mode < LAYER_AXES; mode++) factors[mode].numbers = factor_memory[mode];
-}
 
 static int read_factors(int count) {
     bring_memory();

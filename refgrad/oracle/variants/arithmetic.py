@@ -39,35 +39,32 @@ class Geometry(TypedDict):
     dilation: Pair
 
 
-def patches(
-    x: Array, weight: Array, size: tuple[int, ...], *, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair
-) -> Array:
-    """Return (B, C, k_h, k_w, H', W'), what every tap reads."""
-    padded = np.pad(x, ((0, 0), (0, 0), *padding))
-    result: Array = np.zeros((*x.shape[:2], *weight.shape[2:], *size), x.dtype)
-    for u in range(weight.shape[2]):
-        for v in range(weight.shape[3]):
+def each_tap(taps: Sequence[int], size: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, int, slice, slice]]:
+    """Yield every tap (u, v) of a kernel, with the rows and columns of the padded input that it reads."""
+    stride, dilation = geometry["stride"], geometry["dilation"]
+    for u in range(taps[0]):
+        for v in range(taps[1]):
             top, left = u * dilation[0], v * dilation[1]
             rows = slice(top, top + (size[0] - 1) * stride[0] + 1, stride[0])
-            columns = slice(left, left + (size[1] - 1) * stride[1] + 1, stride[1])
-            result[:, :, u, v] = padded[:, :, rows, columns]
+            yield u, v, rows, slice(left, left + (size[1] - 1) * stride[1] + 1, stride[1])
+
+
+def patches(x: Array, weight: Array, size: tuple[int, ...], geometry: Geometry) -> Array:
+    """Return (B, C, k_h, k_w, H', W'), what every tap reads."""
+    padded = np.pad(x, ((0, 0), (0, 0), *geometry["padding"]))
+    result: Array = np.zeros((*x.shape[:2], *weight.shape[2:], *size), x.dtype)
+    for u, v, rows, columns in each_tap(weight.shape[2:], size, geometry):
+        result[:, :, u, v] = padded[:, :, rows, columns]
     return result
 
 
-def scatter(
-    columns: Array, shape: tuple[int, ...], *, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair
-) -> Array:
+def scatter(columns: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     """Return the transpose of `patches`."""
-    (top, bottom), (left, right) = padding
+    (top, bottom), (left, right) = geometry["padding"]
     height, width = shape[2] + top + bottom, shape[3] + left + right
     padded: Array = np.zeros((*shape[:2], height, width), columns.dtype)
-    size = columns.shape[4:]
-    for u in range(columns.shape[2]):
-        for v in range(columns.shape[3]):
-            row, column = u * dilation[0], v * dilation[1]
-            rows = slice(row, row + (size[0] - 1) * stride[0] + 1, stride[0])
-            across = slice(column, column + (size[1] - 1) * stride[1] + 1, stride[1])
-            padded[:, :, rows, across] += columns[:, :, u, v]
+    for u, v, rows, across in each_tap(columns.shape[2:4], columns.shape[4:], geometry):
+        padded[:, :, rows, across] += columns[:, :, u, v]
     return padded[:, :, top : top + shape[2], left : left + shape[3]].copy()
 
 
@@ -78,7 +75,7 @@ def grouped(array: Array, axis: int, groups: int) -> Array:
 
 def forward(x: Array, weight: Array, bias: Array, grad_output: Array, groups: int, geometry: Geometry) -> Array:
     """Return the convolution of the input, bias added."""
-    columns = grouped(patches(x, weight, grad_output.shape[2:], **geometry), 1, groups)
+    columns = grouped(patches(x, weight, grad_output.shape[2:], geometry), 1, groups)
     y: Array = np.einsum("bgcuvij,gocuv->bgoij", columns, grouped(weight, 0, groups), optimize=True)
     return y.reshape(grad_output.shape) + bias[:, None, None]
 
@@ -88,24 +85,14 @@ def input_gradient(x: Array, weight: Array, grad_output: Array, groups: int, geo
     columns: Array = np.einsum(
         "bgoij,gocuv->bgcuvij", grouped(grad_output, 1, groups), grouped(weight, 0, groups), optimize=True
     )
-    return scatter(columns.reshape(*x.shape[:2], *columns.shape[3:]), x.shape, **geometry)
+    return scatter(columns.reshape(*x.shape[:2], *columns.shape[3:]), x.shape, geometry)
 
 
 def dense_weight_gradient(x: Array, weight: Array, grad_output: Array, groups: int, geometry: Geometry) -> Array:
     """Return the weight gradient at an activation."""
-    columns = grouped(patches(x, weight, grad_output.shape[2:], **geometry), 1, groups)
+    columns = grouped(patches(x, weight, grad_output.shape[2:], geometry), 1, groups)
     result: Array = np.einsum("bgcuvij,bgoij->gocuv", columns, grouped(grad_output, 1, groups), optimize=True)
     return result.reshape(weight.shape)
-
-
-def each_tap(weight: Array, size: Sequence[int], geometry: Geometry) -> Iterator[tuple[int, int, slice, slice]]:
-    """Yield every tap (u, v) of a kernel, with the rows and columns of the padded input that it reads."""
-    stride, dilation = geometry["stride"], geometry["dilation"]
-    for u in range(weight.shape[2]):
-        for v in range(weight.shape[3]):
-            top, left = u * dilation[0], v * dilation[1]
-            rows = slice(top, top + (size[0] - 1) * stride[0] + 1, stride[0])
-            yield u, v, rows, slice(left, left + (size[1] - 1) * stride[1] + 1, stride[1])
 
 
 def channels_last(array: Array, groups: int) -> Array:
@@ -124,7 +111,7 @@ def forward_by_taps(x: Array, weight: Array, bias: Array, grad_output: Array, gr
     size = grad_output.shape[2:]
     padded = channels_last(np.pad(x, ((0, 0), (0, 0), *geometry["padding"])), groups)
     y = np.zeros_like(channels_last(grad_output, groups))
-    for u, v, rows, columns in each_tap(weight, size, geometry):
+    for u, v, rows, columns in each_tap(weight.shape[2:], size, geometry):
         of_tap = np.swapaxes(grouped(weight[:, :, u, v], 0, groups), 1, 2)
         y += padded[:, :, rows, columns] @ of_tap[:, None, None]
     return channels_second(y) + bias[:, None, None]
@@ -135,7 +122,7 @@ def input_gradient_by_taps(x: Array, weight: Array, grad_output: Array, groups: 
     (top, bottom), (left, right) = geometry["padding"]
     padded = channels_last(np.zeros_like(np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))), groups)
     g = channels_last(grad_output, groups)
-    for u, v, rows, columns in each_tap(weight, grad_output.shape[2:], geometry):
+    for u, v, rows, columns in each_tap(weight.shape[2:], grad_output.shape[2:], geometry):
         padded[:, :, rows, columns] += g @ grouped(weight[:, :, u, v], 0, groups)[:, None, None]
     inside = np.s_[:, :, top : top + x.shape[2], left : left + x.shape[3]]
     return np.ascontiguousarray(channels_second(padded)[inside])
@@ -149,7 +136,7 @@ def weight_gradient_by_taps(
     g = channels_last(grad_output, groups)
     flat = g.reshape(groups, -1, g.shape[-1])
     result = np.zeros_like(weight)
-    for u, v, rows, columns in each_tap(weight, grad_output.shape[2:], geometry):
+    for u, v, rows, columns in each_tap(weight.shape[2:], grad_output.shape[2:], geometry):
         read = padded[:, :, rows, columns].reshape(groups, -1, padded.shape[-1])
         result[:, :, u, v] = (np.swapaxes(flat, 1, 2) @ read).reshape(result.shape[:2])
     return result
