@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from refgrad.arguments import non_negative_integer, one_of
 from refgrad.oracle import tolerance
 from refgrad.oracle.cases import GENERATED, AnyCase
-from refgrad.oracle.derived import redrawn
 from refgrad.oracle.diagnosis import Cause, diagnose, explains
 from refgrad.oracle.judge import judge
 from refgrad.oracle.judgement import Judgement
@@ -26,7 +25,8 @@ from refgrad.oracle.plan import Planned, plan
 from refgrad.oracle.protocol import FURTHER_ROWS, KEYS, LABELS, Declaration, operations_of, rows_of
 from refgrad.oracle.report import Failure, Report, Row
 from refgrad.oracle.shrink import complexity_of, renamed, smallest_of
-from refgrad.oracle.verdicts import Outcome, Verdict, confirmed, failed
+from refgrad.oracle.tiers.suspects import Suspects
+from refgrad.oracle.verdicts import Outcome, Verdict, failed
 
 __all__ = ["Check", "Here", "Judging", "Step", "check"]
 
@@ -34,12 +34,6 @@ Group = tuple[str, str, str]
 
 NAMED = 8
 """How many of the failing cases a report names."""
-
-LOOKED_AT_AGAIN = 8
-"""How many of the suspect results in one row of an operation are looked at on other numbers."""
-
-REDRAWS = 3
-"""On how many others; a suspect that is one on each of them has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +163,8 @@ class Check:
             doing, judged = waiting.popleft()
             yield Step(doing, len(self.judgements), total)
             self.judgements.append(judged())
-        for judgement in self._one_of_each() if self._callable_again else ():
-            yield Step(f"trying invalid input: {judgement.case.operation}", total, total)
-            self._try_invalid(judgement)
-        for judgement, row in self._suspects() if self._callable_again else ():
-            yield Step(f"looking again at {judgement.case.name}: {LABELS[row]}", total, total)
-            self._look_again(judgement, row)
+        if self._callable_again:
+            yield from self._calling_again(total)
         for group in self._groups():
             operation, row, _ = group
             yield Step(f"looking for the smallest input: {operation}, {LABELS[row]}", total, total)
@@ -186,41 +176,37 @@ class Check:
         further = [row for row in FURTHER_ROWS[case.operation] if row != "refusals"] if more else []
         return f"{case.operation}: {case.name}", self._judging.submit(case, twice=more, further=further)
 
-    def _one_of_each(self) -> list[Judgement]:
-        """Return the first judgement of every operation in which everything was right, if invalid input is tried."""
-        if not self.declaration.refuses_invalid:
-            return []
-        right = [each for each in self.judgements if each.answer.came_back and not each.failed]
-        return list({each.case.operation: each for each in reversed(right)}.values())
+    def _calling_again(self, total: int) -> Iterator[Step]:
+        """Try invalid input where it has to be refused, and look again at what is suspect."""
+        for judgement in self._first_right_of_each_operation() if self.declaration.refuses_invalid else ():
+            yield Step(f"trying invalid input: {judgement.case.operation}", total, total)
+            self._try_invalid(judgement)
+        suspects = Suspects(self._judged)
+        for judgement in self.judgements:
+            for row in suspects.rows(judgement):
+                yield Step(f"looking again at {judgement.case.name}: {LABELS[row]}", total, total)
+                suspects.look_again(judgement, row)
+
+    def _judged(self, case: AnyCase, **options: Any) -> Judgement:
+        return self._judging.submit(case, **options)()
+
+    def _first_right_of_each_operation(self) -> list[Judgement]:
+        """Return the first judgement of every operation in which everything was right."""
+        first: dict[str, Judgement] = {}
+        for judgement in self.judgements:
+            if judgement.answer.came_back and not judgement.failed:
+                first.setdefault(judgement.case.operation, judgement)
+        return list(first.values())
 
     def _try_invalid(self, judgement: Judgement) -> None:
         """Judge what the target makes of invalid input; a call that ends its process there has not failed elsewhere."""
-        again = self._judging.submit(judgement.case, rows=("call",), further=("refusals",))()
+        again = self._judged(judgement.case, rows=("call",), further=("refusals",))
         problem = again.answer.problem("call")
         judgement.verdicts["refusals"] = (
             again.verdicts["refusals"]
             if problem is None
             else failed("refusals", problem.kind, f"on invalid input {problem.message}")
         )
-
-    def _suspects(self) -> list[tuple[Judgement, str]]:
-        found: dict[tuple[str, str], list[tuple[Judgement, str]]] = defaultdict(list)
-        for judgement in self.judgements:
-            for row, verdict in judgement.verdicts.items():
-                if verdict.outcome is Outcome.SUSPECT:
-                    found[judgement.case.operation, row].append((judgement, row))
-        return [each for group in found.values() for each in group[:LOOKED_AT_AGAIN]]
-
-    def _look_again(self, judgement: Judgement, row: str) -> None:
-        """Fail what is suspect where it is on other numbers as well: then no pattern in them explains it."""
-        draws = (redrawn(judgement.case, number) for number in range(1, 1 + REDRAWS))
-        doubtful = {Outcome.SUSPECT, Outcome.FAILED}
-        again = (
-            case is not None and self._judging.submit(case, rows=(row,))().verdicts[row].outcome in doubtful
-            for case in draws
-        )
-        if all(again):
-            judgement.verdicts[row] = confirmed(judgement.verdicts[row], REDRAWS)
 
     def report(self) -> Report:
         """Report on what was judged so far; what was not shrunk yet is reported as it was found."""
@@ -338,7 +324,7 @@ class Check:
 
         def still_fails(case: Any) -> bool:
             nonlocal latest
-            candidate = self._judging.submit(case, rows=(row,), further=(row,))()
+            candidate = self._judged(case, rows=(row,), further=(row,))
             found = candidate.verdicts[row]
             if not (found.failed and found.kind == verdict.kind and (found.ratio or 0.0) >= margin):
                 return False

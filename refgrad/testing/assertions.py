@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -21,12 +22,16 @@ from refgrad.oracle.operations import OPERATIONS
 from refgrad.oracle.protocol import rows_of
 from refgrad.oracle.reference import TensorReference
 from refgrad.oracle.rows.decomposition import orthonormal_verdict, subspace_verdict
+from refgrad.oracle.tiers.suspects import Suspects
 
 __all__ = ["assert_judged", "assert_rank", "assert_same_subspace", "assert_weight_gradient", "failure_text"]
 
 
 def assert_judged(operation: Callable[..., object], case: AnyCase) -> None:
     """Judge everything that an operation returns for a case.
+
+    Where a result is within its bound and still farther off than independent roundings take it, the operation is called
+    on redrawn inputs as well, on up to three in each such row: a result that is so on all three is wrong.
 
     Parameters
     ----------
@@ -55,6 +60,7 @@ def assert_judged(operation: Callable[..., object], case: AnyCase) -> None:
         raise TypeError(f"operation must be callable, got {type(operation).__name__}")
     _check_case(case)
     judgement = judge(operation, case)
+    Suspects(partial(judge, operation)).settle(judgement)
     if judgement.failed:
         raise AssertionError(failure_text([judgement]))
 
@@ -216,14 +222,16 @@ def failure_text(judgements: Sequence[Judgement]) -> str:
     for row in rows:
         failing = [each for each in judgements if row in each.verdicts and each.verdicts[row].failed]
         passing = [each for each in judgements if row in each.verdicts and not each.verdicts[row].failed]
-        first = failing[0]
+        # A mistake's own values are matched no closer than the bound, under which a statistical failure is.
+        over_the_bound = [each for each in failing if each.verdicts[row].kind != "statistical"]
+        first = (over_the_bound or failing)[0]
         lines = [
             f"{first.case.operation}, case {first.case.name!r} ({first.case.describe()})",
             f"  {row}: {first.verdicts[row].message}",
         ]
         if len(failing) > 1:
             lines.append(f"  {len(failing)} of {len(judgements)} cases fail in this row")
-        cause = diagnose(row, failing, passing)
+        cause = diagnose(row, over_the_bound, passing)
         if cause is not None:
             lines.append(f"  likely cause: {cause.sentence}")
         parts.append("\n".join(lines))

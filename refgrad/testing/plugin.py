@@ -69,11 +69,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
             tests[f"{len(generated)} generated"] = (generated, ())
         if declaration.refuses_invalid and named:
             tests["invalid input"] = ([partial(_itself, named[0])], ("refusals",))
-        judgements: dict[str, Any] = {}
+        judging = _Judging(function, declaration)
         for name, (cases, further) in tests.items():
             item = _OracleItem.from_parent(session, name=f"{operation}[{name}]", nodeid=f"refgrad::{operation}[{name}]")
-            item.function, item.declaration, item.cases, item.judgements = function, declaration, cases, judgements
-            item.further = further
+            item.cases, item.further, item.judging = cases, further, judging
             items.append(item)
     session.testscollected = len(items)
 
@@ -96,25 +95,37 @@ class _JudgedError(Exception):
     """What the oracle found; its text is the whole report."""
 
 
+class _Judging:
+    """Judges the cases of one operation, each once, as a case of several flags is one of several tests."""
+
+    def __init__(self, function: Callable[..., object], declaration: Any) -> None:
+        from refgrad.oracle.judge import judge
+        from refgrad.oracle.tiers.suspects import Suspects
+
+        self._judged = partial(judge, function, declaration=declaration)
+        self._suspects = Suspects(self._judged)
+        self._judgements: dict[str, Any] = {}
+
+    def judgement_of(self, case: Any, further: tuple[str, ...]) -> Any:
+        key = f"{case.name}, {further}"
+        if key not in self._judgements:
+            judgement = self._judged(case, further=further)
+            self._suspects.settle(judgement)
+            judgement.forget_reference()
+            self._judgements[key] = judgement
+        return self._judgements[key]
+
+
 class _OracleItem(pytest.Item):
-    function: Callable[..., object]
-    declaration: Any
     cases: list[Callable[[], Any]]
-    judgements: dict[str, Any]
     further: tuple[str, ...]
+    judging: _Judging
 
     def runtest(self) -> None:
-        from refgrad.oracle.judge import judge
         from refgrad.oracle.verdicts import Outcome
         from refgrad.testing.assertions import failure_text
 
-        judgements = []
-        for case in (make() for make in self.cases):
-            key = f"{case.name}, {self.further}"
-            if key not in self.judgements:  # of several flags, and so of several tests
-                self.judgements[key] = judge(self.function, case, further=self.further, declaration=self.declaration)
-                self.judgements[key].forget_reference()
-            judgements.append(self.judgements[key])
+        judgements = [self.judging.judgement_of(make(), self.further) for make in self.cases]
         if any(judgement.failed for judgement in judgements):
             raise _JudgedError(failure_text(judgements))
         if all(judgement.answer.unclaimed is not None for judgement in judgements):

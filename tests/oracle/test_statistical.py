@@ -1,5 +1,7 @@
 """The statistical tier: what is under the bound and still too far off for roundings that are independent."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,10 @@ from hypothesis import strategies as st
 from refgrad.oracle import Check, find_case_of
 from refgrad.oracle.cases import Case
 from refgrad.oracle.derived import redrawn
+from refgrad.oracle.judge import judge
+from refgrad.oracle.ladder.cases import LadderCase
 from refgrad.oracle.plan import Planned
+from refgrad.oracle.tiers.suspects import LOOKED_AT_AGAIN, REDRAWS, Suspects
 from refgrad.oracle.tolerance import sum_bound, typical_share
 from refgrad.oracle.variants import layer
 from refgrad.oracle.verdicts import Outcome, compare
@@ -93,6 +98,39 @@ def test_a_suspect_that_is_none_on_one_of_the_redrawn_inputs_stays_suspect():
     report, _ = run(now_and_then, constant_gradient(0.1))
     row = row_of(report, "grad_bias")
     assert (row.suspect, row.failed, report.exit_code, len(calls)) == (1, 0, 0, 3), "the second draw settles it"
+
+
+def test_no_more_than_so_many_suspects_in_one_row_of_an_operation_are_looked_at_again():
+    calls = []
+
+    def scaled(x, weight, bias, grad_output, **_):
+        calls.append(1)
+        factor = 1 + 2.0**-13
+        total = np.sum(grad_output, dtype=np.float64)
+        return {"grad_bias": np.array([total * factor], np.float32), "output": (x * factor).astype(np.float32)}
+
+    more = LOOKED_AT_AGAIN + 2
+    check = Check(scaled, planned=[Planned(lambda: constant_gradient(0.1), named=False)] * more)
+    doing = [step.doing for step in check if step.doing.startswith("looking again")]
+    row = row_of(check.report(), "grad_bias")
+    assert doing == ["looking again at constant: grad_bias (db)"] * LOOKED_AT_AGAIN
+    assert (row.failed, row.suspect) == (LOOKED_AT_AGAIN, more - LOOKED_AT_AGAIN)
+    assert row_of(check.report(), "forward").failed == more, "only what is suspect is looked at"
+    assert len(calls) >= more + LOOKED_AT_AGAIN * REDRAWS
+
+
+def test_suspects_are_counted_for_each_operation_by_itself():
+    def shifted(*_, **__):
+        return {"grad_bias": np.array([POSITIONS * 0.1 + 0.25], np.float32)}
+
+    column, one = np.ones((POSITIONS, 1), np.float32), np.ones((1, 1), np.float32)
+    parts = {"x": column, "weight": one, "bias": np.zeros(1, np.float32), "grad_output": np.float32(0.1) * column}
+    suspects = Suspects(partial(judge, shifted))
+    for case in (constant_gradient(0.1), LadderCase("linear", "constant", parts)):
+        judgement = judge(shifted, case)
+        assert judgement.verdicts["grad_bias"].outcome is Outcome.SUSPECT
+        rows = [suspects.rows(judgement) for _ in range(LOOKED_AT_AGAIN + 1)]
+        assert rows == [["grad_bias"]] * LOOKED_AT_AGAIN + [[]]
 
 
 def test_a_suspect_that_cannot_be_asked_again_stays_suspect():

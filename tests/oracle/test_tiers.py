@@ -271,6 +271,14 @@ def test_a_run_tries_invalid_input_once_an_operation_on_an_input_that_is_right()
     assert (row.passed, row.failed, report.exit_code, calls.count(2.0)) == (1, 0, 0, 1)
 
 
+@pytest.mark.parametrize("promises", [True, False])
+def test_a_run_tries_invalid_input_where_it_is_promised_to_be_refused(promises):
+    target = SimpleNamespace(rank=own.rank, unfold=own.unfold, declaration={"refuses_invalid": promises})
+    steps = [step.doing for step in Check(target, cases=0)]
+    tried = [f"trying invalid input: {operation}" for operation in ("rank", "unfold") if promises]
+    assert [doing for doing in steps if doing.startswith("trying invalid input")] == tried
+
+
 def test_a_process_that_ends_on_invalid_input_has_failed_there_and_nowhere_else():
     class Falls(Here):
         """As a worker whose process ended answers."""

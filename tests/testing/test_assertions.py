@@ -1,13 +1,17 @@
 """The assertions on what is right, wrong, and no input at all."""
 
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
 
 from refgrad.oracle import find_case, find_case_of
+from refgrad.oracle.judge import judge
 from refgrad.oracle.own import target as own
+from refgrad.oracle.tiers.suspects import REDRAWS, Suspects
 from refgrad.testing import assert_judged, assert_rank, assert_same_subspace, assert_weight_gradient
+from refgrad.testing.assertions import failure_text
 
 CASE = find_case("every mode cut")
 
@@ -24,6 +28,54 @@ def test_right_results_pass_with_and_without_factors():
     assert_rank(results["ranks"], CASE.x, explained_variance=CASE.explained_variance)
     for mode, factor in enumerate(results["factors"]):
         assert_same_subspace(-factor[:, ::-1], CASE.x, mode)
+
+
+def scaled(operation, factor, calls):
+    """refgrad's own operation, with a weight gradient that is off by a factor, which may depend on its first array."""
+
+    def off_by_a_factor(*arrays, **attributes):
+        calls.append(arrays)
+        results = getattr(own, operation)(*arrays, **attributes)
+        gradient = results["grad_weight"]
+        by = np.float64(factor(arrays[0]) if callable(factor) else factor)
+        return {**results, "grad_weight": (gradient * by).astype(gradient.dtype)}
+
+    return off_by_a_factor
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "factor"),
+    [
+        ("weight_gradient", "depthwise, in float32", 1 + 2.0**-12),
+        ("weight_gradient", "depthwise, in float32", 1 - 2.0**-12),
+        ("conv2d", "plain, in float32", 1.0001),
+    ],
+)
+def test_a_factor_that_hides_under_the_bound_fails_on_redrawn_inputs(operation, name, factor):
+    case, calls = find_case_of(operation, name), []
+    with pytest.raises(AssertionError, match=r"within the bound, but .* so it is on 3 redrawn inputs$"):
+        assert_judged(scaled(operation, factor, calls), case)
+    assert len(calls) == 1 + REDRAWS
+
+
+def test_what_is_suspect_on_one_input_and_not_on_redrawn_ones_passes():
+    case, calls = find_case_of("weight_gradient", "depthwise, in float32"), []
+    conspiring = scaled("weight_gradient", lambda core: 1 + 2.0**-12 * np.array_equal(core, case.array("core")), calls)
+    assert_judged(conspiring, case)
+    assert len(calls) == 1 + 1, "the first draw settles it"
+    assert_judged(scaled("weight_gradient", 1, calls), case)
+    assert len(calls) == 1 + 1 + 1, "nothing is suspect"
+
+
+def test_what_is_over_the_bound_is_told_before_what_hides_under_it():
+    hidden, turned = (scaled("weight_gradient", factor, []) for factor in (1 + 2.0**-12, -1))
+    under = judge(hidden, find_case_of("weight_gradient", "depthwise, in float32"))
+    Suspects(partial(judge, hidden)).settle(under)
+    over = judge(turned, find_case_of("weight_gradient", "stride (2, 3)"))
+    text = failure_text([under, over])
+    assert text.startswith("weight_gradient, case 'stride (2, 3)'")
+    assert "2 of 2 cases fail in this row" in text
+    assert "the sign is turned round, in 1 of 1 failing cases looked at" in text
 
 
 def test_a_wrong_weight_gradient_is_explained():

@@ -8,7 +8,34 @@ import sys
 import pytest
 
 from refgrad.oracle import find_case_of
+from refgrad.oracle.tiers.suspects import REDRAWS
 from refgrad.testing.assertions import assert_judged
+
+SCALED = """
+import numpy as np
+from refgrad.oracle import find_case_of
+from refgrad.oracle.own import target as own
+
+
+def mantissa(core):
+    return np.frexp(core.flat[0])[0]
+
+
+OF_THE_CASE = mantissa(find_case_of("weight_gradient", "depthwise, in float32").array("core"))
+
+
+class implementation:
+    declaration = {"dtypes": ["float32"]}
+
+    @staticmethod
+    def weight_gradient(core, *arrays, **attributes):
+        with open("calls", "a") as calls:
+            calls.write("called ")
+        gradient = own.weight_gradient(core, *arrays, **attributes)["grad_weight"]
+        factor = np.float64(%s)
+        return {"grad_weight": (gradient * factor).astype(np.float32)}
+"""
+"""A weight gradient that is off by a factor, on an input whose bound on the rounding of a sum hides it."""
 
 TARGET = """
 def implementation(x, weight, bias, grad_output, *, stride, padding, dilation, groups, explained_variance):
@@ -80,6 +107,42 @@ def test_a_case_that_is_not_claimed_is_skipped_with_its_reason(tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert re.search(r"=+ \d+ skipped in", run.stdout)
     assert "no layers here" in run.stdout
+
+
+def judged_when_scaled_by(factor, folder):
+    """Run the one test on the depthwise input; return pytest's run, and how often the target was called."""
+    (folder / "layer.py").write_text(SCALED % factor)
+    options = ["--refgrad-target", "layer.py", "--refgrad-level", "smoke", "-k", "Depthwise"]
+    command = [sys.executable, "-m", "pytest", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_"))}
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    return run, len((folder / "calls").read_text().split())
+
+
+CALLS_WHEN_RIGHT = 1 + 2
+"""One, and one for each relation that applies."""
+
+
+@pytest.mark.parametrize("factor", ["1 + 2.0**-12", "1 - 2.0**-12"])
+def test_a_factor_that_hides_under_the_bound_fails(tmp_path, factor):
+    run, calls = judged_when_scaled_by(factor, tmp_path)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert re.search(r"within the bound, but .* times what independent roundings explain; so it is on 3", run.stdout)
+    assert "likely cause" not in run.stdout, "what is under the bound is told from no mistake by it"
+    assert calls == CALLS_WHEN_RIGHT + REDRAWS
+
+
+def test_roundings_that_conspire_on_one_input_pass_and_are_doubtful(tmp_path):
+    run, calls = judged_when_scaled_by("1 + 2.0**-12 * (mantissa(core) == OF_THE_CASE)", tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "refgrad: 1 of the passed tests are suspect or inconclusive in some row" in run.stdout
+    assert calls == CALLS_WHEN_RIGHT + 1, "the first draw settles it"
+
+
+def test_what_is_right_is_not_called_on_redrawn_inputs(tmp_path):
+    run, calls = judged_when_scaled_by("1", tmp_path)
+    assert (run.returncode, calls) == (0, CALLS_WHEN_RIGHT), run.stdout + run.stderr
+    assert "suspect" not in run.stdout
 
 
 def test_assert_judged_refuses_what_is_no_case():
