@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from refgrad import accounting, bounds, functional, nn, numpy_vjps, optim, rounding
+    from refgrad import accounting, bounds, convergence, functional, nn, numpy_vjps, optim, rounding
     from refgrad.functional import (
         adaptive_avg_pool2d,
         adaptive_max_pool2d,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         svd,
         unfold,
     )
-    from refgrad.storage import HOSVD, SVD, Exact, Storage
+    from refgrad.storage import HOSVD, SVD, Exact, SequentialHOSVD, Storage
     from refgrad.tape import Primitive, Tape, Tensor, value_and_grad
 
 __version__ = "0.1.0"
@@ -67,6 +67,7 @@ __all__ = [
     "Exact",
     "LowRank",
     "Primitive",
+    "SequentialHOSVD",
     "Storage",
     "Tape",
     "Tensor",
@@ -79,6 +80,7 @@ __all__ = [
     "batch_norm",
     "bounds",
     "conv2d",
+    "convergence",
     "cross_entropy",
     "dropout",
     "explained_variance_rank",
@@ -108,7 +110,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-_MODULES = ("accounting", "bounds", "functional", "nn", "numpy_vjps", "optim", "rounding")
+_MODULES = ("accounting", "bounds", "convergence", "functional", "nn", "numpy_vjps", "optim", "rounding")
 
 _HOME = {
     name: module
@@ -121,7 +123,7 @@ _HOME = {
         "multilinear": (
             "LowRank Tucker explained_variance_rank fold hosvd mode_product sequential_hosvd singular_values svd unfold"
         ),
-        "storage": "HOSVD SVD Exact Storage",
+        "storage": "HOSVD SVD Exact SequentialHOSVD Storage",
         "tape": "Primitive Tape Tensor value_and_grad",
     }.items()
     for name in names.split()

@@ -13,7 +13,7 @@ from refgrad.convolution import conv2d_weight_gradient, linear_weight_gradient
 from refgrad.geometry import ConvGeometry
 from refgrad.multilinear import LowRank
 from refgrad.rounding import gamma
-from refgrad.storage import HOSVD, SVD
+from refgrad.storage import HOSVD, SVD, SequentialHOSVD
 from refgrad.storage.sizes import Sizes
 from tests.strategies import SPECTRA, conv_cases, explained_variances, tensors
 
@@ -68,17 +68,21 @@ def in_range(layer):
 
 @st.composite
 def compressing_storages(draw, shape):
-    """SVD or HOSVD, by explained variance or at fixed ranks, by either method, for an activation of that shape."""
+    """Every compressing storage, by explained variance or at fixed ranks, by either method, for that shape."""
     method = draw(st.sampled_from(["svd", "gram"]), label="method")
     by_ranks = draw(st.booleans(), label="fixed ranks")
-    if draw(st.booleans(), label="SVD"):
+    kind = draw(st.sampled_from([HOSVD, SVD, SequentialHOSVD]), label="kind")
+    if kind is SVD:
         if by_ranks:
             largest = min(shape[0], math.prod(shape[1:]))
             return SVD(rank=draw(st.integers(1, largest), label="rank"), method=method)
         return SVD(draw(explained_variances, label="explained variance"), method=method)
+    options = {"method": method}
+    if kind is SequentialHOSVD and draw(st.booleans(), label="ordered"):
+        options["order"] = tuple(draw(st.permutations(range(len(shape))), label="order"))
     if by_ranks:
-        return HOSVD(ranks=draw(st.tuples(*(st.integers(1, n) for n in shape)), label="ranks"), method=method)
-    return HOSVD(draw(explained_variances, label="explained variance"), method=method)
+        return kind(ranks=draw(st.tuples(*(st.integers(1, n) for n in shape)), label="ranks"), **options)
+    return kind(draw(explained_variances, label="explained variance"), **options)
 
 
 @st.composite

@@ -2,13 +2,27 @@
 
 import gc
 import weakref
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from refgrad.geometry import ConvGeometry
-from refgrad.multilinear import hosvd, svd
-from refgrad.storage import HOSVD, SVD, Dense, Exact, Storage, Stored, adopt, frozen, held_arrays, held_bytes
+from refgrad.multilinear import hosvd, sequential_hosvd, svd
+from refgrad.rounding import gamma
+from refgrad.storage import (
+    HOSVD,
+    SVD,
+    Dense,
+    Exact,
+    SequentialHOSVD,
+    Storage,
+    Stored,
+    adopt,
+    frozen,
+    held_arrays,
+    held_bytes,
+)
 from refgrad.storage.base import owner
 from refgrad.storage.contraction import contraction_sizes, factored_weight_gradient
 from refgrad.storage.order import (
@@ -28,7 +42,18 @@ from tests.assertions import assert_same_bits
 from tests.counted_products import multiply_adds
 from tests.storage_cases import PYTHON_OBJECTS, core_and_factors, held_by_numpy, peak_beside_result
 
-STORAGES = (Exact(), SVD(0.8), SVD(1.0), SVD(rank=2), HOSVD(0.8), HOSVD(1.0), HOSVD(0.8, method="gram"))
+STORAGES = (
+    Exact(),
+    SVD(0.8),
+    SVD(1.0),
+    SVD(rank=2),
+    HOSVD(0.8),
+    HOSVD(1.0),
+    HOSVD(0.8, method="gram"),
+    HOSVD(gradient_tolerance=0.5),
+    SequentialHOSVD(0.8),
+    SequentialHOSVD(0.8, order=(3, 1, 0, 2)),
+)
 CONV = ConvGeometry.of(3, padding=1)
 
 
@@ -116,6 +141,18 @@ def test_dense_takes_only_activations():
         Dense(np.ones(3))
 
 
+def test_D4_the_order_is_that_of_the_truncations():
+    x = activation()
+    for order in ((0, 1, 2, 3), (2, 3, 1, 0)):
+        stored = SequentialHOSVD(0.7, order=order).store(x)
+        expected = sequential_hosvd(x, 0.7, order=order)
+        assert stored.sequential
+        assert_same_bits(stored.core, expected.core)
+        for factor, other in zip(stored.factors, expected.factors, strict=True):
+            assert_same_bits(factor, other)
+    assert not np.array_equal(stored.factors[0], SequentialHOSVD(0.7).store(x).factors[0])
+
+
 # frozen, adopt and held_bytes
 
 
@@ -167,10 +204,13 @@ def test_held_arrays_opens_dataclasses_and_containers_and_counts_memory_once():
     assert held_bytes(Dense, None) == 0
 
 
-@pytest.mark.parametrize("storage", [SVD, HOSVD])
-def test_the_method_is_the_decompositions(storage):
+@pytest.mark.parametrize(
+    ("storage", "decompose"),
+    [(SVD, svd), (HOSVD, hosvd), (SequentialHOSVD, sequential_hosvd)],
+    ids=lambda f: f.__name__,
+)
+def test_the_method_is_the_decompositions(storage, decompose):
     x = activation()
-    decompose = svd if storage is SVD else hosvd
     kept = {}
     for method in ("svd", "gram"):
         kept[method] = storage(0.8, method=method).store(x).factors[0]
@@ -443,6 +483,12 @@ def test_a_priori_errors():
     assert Exact().a_priori_error(4) == 0.0
     assert SVD(0.75).a_priori_error(4) == 0.5
     assert HOSVD(0.75).a_priori_error(4) == 1.0
+    assert SequentialHOSVD(1.0).a_priori_error(4) == 0.0
+    for eps in (0.5, 0.75, 1.0 - 2.0**-20):
+        expected = np.sqrt(float(1 - Fraction(eps) ** 4))
+        assert abs(SequentialHOSVD(eps).a_priori_error(4) - expected) <= gamma(8, np.float64) * expected
+    assert SequentialHOSVD(ranks=(1, 1)).a_priori_error(2) is None
+    assert HOSVD(gradient_tolerance=0.5).a_priori_error(4) is None
     assert SVD(rank=1).a_priori_error(2) is None
     assert HOSVD(ranks=(1, 1)).a_priori_error(2) is None
 
@@ -458,7 +504,34 @@ def test_storages_are_values():
     assert HOSVD(ranks=[1, 2]) == HOSVD(ranks=(1, 2))
     assert hash(HOSVD(ranks=[1, 2])) == hash(HOSVD(ranks=(1, 2)))
     assert SVD(0.8) != SVD(0.9)
-    assert {storage.name for storage in STORAGES} == {"exact", "svd", "hosvd"}
+    assert HOSVD(0.8) != SequentialHOSVD(0.8) != SequentialHOSVD(0.8, order=(0, 1))
+    assert SequentialHOSVD(0.8, order=[1, 0]) == SequentialHOSVD(0.8, order=(1, 0))
+    assert {storage.name for storage in STORAGES} == {"exact", "svd", "hosvd", "sequential_hosvd"}
+
+
+@pytest.mark.parametrize("storage", [Exact(), SVD(0.8), HOSVD(0.8), SequentialHOSVD(0.8)], ids=repr)
+def test_a_storage_that_learns_nothing_is_one_for_all_passes(storage):
+    assert storage.begin_pass() is storage
+    assert storage.frozen_plan() is storage
+    storage.end_pass()
+
+
+def test_T8_the_a_priori_error_of_sequential_truncation_is_attained():
+    """Each step finds just (all but nothing of) 3/4 of what is left, in rows that are orthogonal."""
+    x = np.zeros((3, 2, 2, 2))
+    for place, energy in {
+        (0, 0, 0, 0): 81,
+        (1, 0, 0, 1): 27,
+        (1, 0, 1, 0): 36,
+        (1, 1, 0, 0): 48,
+        (2, 1, 1, 1): 64,
+    }.items():
+        x[place] = np.sqrt(energy)
+    storage = SequentialHOSVD(0.75 - 2.0**-40)
+    stored = storage.store(x)
+    assert stored.multilinear_rank == (2, 1, 1, 1)
+    error, size = np.linalg.norm(x - stored.reconstruct()), np.linalg.norm(x)
+    assert (1.0 - 2.0**-38) * storage.a_priori_error(4) * size <= error <= storage.a_priori_error(4) * size
 
 
 # What is refused
@@ -486,7 +559,9 @@ def test_store_refuses(storage, x, error, text):
         storage.store(x)
 
 
-@pytest.mark.parametrize("storage", [Exact(), SVD(0.8), HOSVD(0.8)], ids=repr)
+@pytest.mark.parametrize(
+    "storage", [Exact(), SVD(0.8), HOSVD(0.8), HOSVD(gradient_tolerance=0.5), SequentialHOSVD(0.8)], ids=repr
+)
 @pytest.mark.parametrize(
     ("shape", "grad_output", "geometry", "error", "text"),
     [
@@ -541,6 +616,8 @@ def test_weight_gradient_refuses(storage, shape, grad_output, geometry, error, t
         (Exact(), SVD(0.8), r"stored must be Dense, as Exact.store returns it, got LowRank"),
         (SVD(0.8), HOSVD(0.8), r"stored must be a LowRank, as SVD.store returns it, got Tucker"),
         (HOSVD(0.8), Exact(), r"stored must be a Tucker, as HOSVD.store returns it, got Dense"),
+        (HOSVD(gradient_tolerance=0.5), SVD(0.8), r"stored must be a Tucker, as HOSVD.store returns it, got LowRank"),
+        (SequentialHOSVD(0.8), Exact(), r"stored must be a Tucker, as SequentialHOSVD.store returns it, got Dense"),
     ],
 )
 def test_what_another_storage_stored_is_refused(storage, other, text):
@@ -560,8 +637,40 @@ def test_what_another_storage_stored_is_refused(storage, other, text):
         (lambda: SVD(rank=0), ValueError, r"rank must be at least 1, got 0"),
         (lambda: SVD(rank=1.0), TypeError, r"rank must be an integer"),
         (lambda: SVD(0.5, method="qr"), ValueError, r"method must be one of 'svd', 'gram', got 'qr'"),
-        (HOSVD, ValueError, r"exactly one of explained_variance and ranks must be given, got neither"),
+        (
+            HOSVD,
+            ValueError,
+            r"exactly one of explained_variance, ranks and gradient_tolerance must be given, got none of them",
+        ),
         (lambda: HOSVD(0.5, ranks=(1, 1)), ValueError, r"got explained_variance=0.5 and ranks=\(1, 1\)"),
+        (
+            lambda: HOSVD(0.5, gradient_tolerance=0.1),
+            ValueError,
+            r"got explained_variance=0.5 and gradient_tolerance=0.1",
+        ),
+        (lambda: HOSVD(ranks=(1,), gradient_tolerance=0.1), ValueError, r"ranks=\(1,\) and gradient_tolerance=0.1"),
+        (lambda: HOSVD(gradient_tolerance=0.0), ValueError, r"gradient_tolerance must be positive and finite, got 0.0"),
+        (lambda: HOSVD(gradient_tolerance=-1), ValueError, r"gradient_tolerance must be positive and finite, got -1.0"),
+        (lambda: HOSVD(gradient_tolerance=float("nan")), ValueError, r"must be positive and finite, got nan"),
+        (lambda: HOSVD(gradient_tolerance=float("inf")), ValueError, r"must be positive and finite, got inf"),
+        (
+            lambda: HOSVD(gradient_tolerance="0.5"),
+            TypeError,
+            r"gradient_tolerance must be a positive real number, got str",
+        ),
+        (lambda: HOSVD(gradient_tolerance=True), TypeError, r"must be a positive real number, got bool"),
+        (SequentialHOSVD, ValueError, r"exactly one of explained_variance and ranks must be given, got neither"),
+        (lambda: SequentialHOSVD(1.5), ValueError, r"explained_variance must be in \(0, 1\], got 1.5"),
+        (lambda: SequentialHOSVD(0.5, order=3), TypeError, r"order must be a tuple or list that names each mode once"),
+        (lambda: SequentialHOSVD(0.5, order=(0, 0)), ValueError, r"order must name each of the modes .* got \(0, 0\)"),
+        (lambda: SequentialHOSVD(0.5, order=()), ValueError, r"order must name each of the modes .* got \(\)"),
+        (lambda: SequentialHOSVD(0.5, order=(0, 1.0)), TypeError, r"order\[1\] must be an integer"),
+        (lambda: SequentialHOSVD(ranks=(1, 1), order=(0,)), ValueError, r"got order=\(0,\), ranks=\(1, 1\)"),
+        (
+            lambda: SequentialHOSVD(0.5, order=(1, 0)).store(activation((3, 4, 5))),
+            ValueError,
+            r"order must name each of the modes 0 to 2 once, got \(1, 0\)",
+        ),
         (lambda: HOSVD(0.0), ValueError, r"explained_variance must be in \(0, 1\], got 0.0"),
         (lambda: HOSVD("0.5"), TypeError, r"explained_variance must be a real number"),
         (lambda: HOSVD(ranks=3), TypeError, r"ranks must be a tuple or list with one integer for each mode, got 3"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from refgrad.arguments import Array, float_array, one_of
-from refgrad.bounds import GRADES
+from refgrad.bounds import GRADES, GradientBound, shared_weight_bound
 from refgrad.bounds.norms import raised
 from refgrad.convergence.gradient import CompressedGradient
 from refgrad.convergence.outward import (
@@ -28,6 +28,7 @@ from refgrad.convergence.outward import (
 __all__ = ["DIRECTION", "STATUSES", "Certificate", "LayerError", "certify"]
 
 STATUSES = ("certified", "not certified", "holds", "violated")
+UNVERIFIED = "the descent inequality could not be verified along the step"
 DIRECTION = "direction"
 """What spoils a step that is moved by something else than its gradient, as momentum does."""
 
@@ -41,7 +42,7 @@ class LayerError:
     name : str
         The weight of the compressed layer, or of the layers that share it.
     bound : float
-        |dW - dW~| is at most this, rounding included (THEORY T11, T12, T15).
+        How far dW~ is from dW in exact arithmetic at most, its own rounding included (THEORY T11, T12, T15).
     measured : float or None
         What it was, where the exact gradient is at hand.
     """
@@ -217,7 +218,8 @@ def certify(
         if arrays is not None:
             _check_like(name, arrays, gradient.gradients)
     moved = gradient.gradients if direction is None else direction
-    layers = _layer_errors(gradient, grade, exact)
+    bounds = _bounds_by_weight(gradient)
+    layers = tuple(_layer_error(name, bound, grade, gradient, exact) for name, bound in bounds.items())
     compression = together_above(layer.bound for layer in layers)
     finite = all(np.isfinite(array).all() for array in (*moved.values(), *gradient.gradients.values()))
     difference = 0.0 if direction is None else distance_above(direction, gradient.gradients) if finite else math.nan
@@ -239,27 +241,32 @@ def certify(
         return replace(certificate, reason="the gradient is not finite")
     descent, reason = _descent(certificate, moved, gradient.gradients, compression)
     certificate = replace(certificate, descent=descent, reason=reason)
-    if descent is not None and not 2.0 * certificate.error_bound < certificate.direction_norm:
+    if reason in (None, UNVERIFIED) and not 2.0 * certificate.error_bound < certificate.direction_norm:
         certificate = _spoiled(certificate)
-    return certificate if exact is None else _checked(certificate, gradient, moved, exact)
+    if exact is None:
+        return certificate
+    totals = {name: bound.total(grade) for name, bound in bounds.items()}
+    off = together_above(bound.rounding for bound in bounds.values())
+    return _checked(certificate, gradient, moved, exact, totals, off)
 
 
-def _layer_errors(
-    gradient: CompressedGradient, grade: str, exact: Mapping[str, Array] | None
-) -> tuple[LayerError, ...]:
-    """Return the error of each compressed weight; layers that share one add up (THEORY T13, remark)."""
-    together: dict[str, float] = {}
+def _bounds_by_weight(gradient: CompressedGradient) -> dict[str, GradientBound]:
+    """Return one bound for each compressed weight; those of layers that share it add up (THEORY T13, remark)."""
+    together: dict[str, list[GradientBound]] = {}
     for name, bound in gradient.bounds:
-        total = bound.total(grade)
-        if total is None:
-            total = math.inf
-        together[name] = raised(together[name] + total) if name in together else total
-    measured = (
-        dict.fromkeys(together, None)
-        if exact is None
-        else {name: distance_above({name: exact[name]}, gradient.gradients) for name in together}
-    )
-    return tuple(LayerError(name, bound, measured[name]) for name, bound in together.items())
+        together.setdefault(name, []).append(bound)
+    return {
+        name: found[0] if len(found) == 1 else shared_weight_bound(found, gradient.gradients[name])
+        for name, found in together.items()
+    }
+
+
+def _layer_error(
+    name: str, bound: GradientBound, grade: str, gradient: CompressedGradient, exact: Mapping[str, Array] | None
+) -> LayerError:
+    distance = bound.distance(grade)
+    measured = None if exact is None else distance_above({name: exact[name]}, gradient.gradients)
+    return LayerError(name, math.inf if distance is None else distance, measured)
 
 
 def _descent(
@@ -283,7 +290,7 @@ def _descent(
     rounding = certificate.loss_rounding + 2.0**-50 * (abs(certificate.loss) + abs(step_size * inner))
     if next_loss + rounding <= allowed:
         return "verified", None
-    return None, "the descent inequality could not be verified along the step"
+    return None, UNVERIFIED
 
 
 def _spoiled(certificate: Certificate) -> Certificate:
@@ -298,24 +305,28 @@ def _spoiled(certificate: Certificate) -> Certificate:
 
 
 def _checked(
-    certificate: Certificate, gradient: CompressedGradient, moved: Mapping[str, Array], exact: Mapping[str, Array]
+    certificate: Certificate,
+    gradient: CompressedGradient,
+    moved: Mapping[str, Array],
+    exact: Mapping[str, Array],
+    totals: Mapping[str, float | None],
+    off: float,
 ) -> Certificate:
-    """Add what the exact gradient says."""
+    """Add what the exact gradient says; it is rounded as well, so that it may differ from g~ by the `totals`."""
     error, size = distance_above(moved, exact), norm_below(exact)
-    compressed = {layer.name for layer in certificate.layers}
-    over = [layer for layer in certificate.layers if layer.measured is not None and layer.measured > layer.bound]
     touched = [
-        name for name in exact if name not in compressed and not np.array_equal(exact[name], gradient.gradients[name])
+        name for name in exact if name not in totals and not np.array_equal(exact[name], gradient.gradients[name])
     ]
     violation = None
-    if over:
-        violation = f"the gradient of {over[0].name} is off by {over[0].measured:.4g}, its bound is {over[0].bound:.4g}"
-    elif touched:
+    for layer in certificate.layers:
+        total = totals[layer.name]
+        if total is not None and layer.measured is not None and layer.measured > total and violation is None:
+            violation = f"the gradient of {layer.name} is off by {layer.measured:.4g}, its bound is {total:.4g}"
+    if violation is None and touched:
         violation = f"the gradient of {touched[0]}, which no compression touches, is not the exact one (T10)"
-    elif certificate.descent == "smoothness" and certificate.next_loss is not None:
+    elif violation is None and certificate.descent == "smoothness" and certificate.next_loss is not None:
         half = certificate.step_size / 2.0
-        # The exact gradient is rounded as well, and T16 is an equation for a quadratic with eta = 1/L.
-        off = together_above(bound.rounding for _, bound in gradient.bounds)
+        # Where eta = 1/L, T16 is an equation for a bowl: what the exact gradient itself is off by has to be allowed.
         slack = certificate.loss_rounding + raised(2.0 * half * off * (size + error + off))
         allowed = certificate.loss + half * (error**2 - size**2)
         if certificate.next_loss - slack > allowed + 2.0**-44 * abs(allowed):

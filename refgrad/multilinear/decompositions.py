@@ -1,12 +1,14 @@
 """The three truncated decompositions of a tensor.
 
 In: a tensor and either an explained variance or the ranks. Out: `svd` gives a `LowRank` (D2), `hosvd` (D3) and
-`sequential_hosvd` (D4) give a `Tucker`.
+`sequential_hosvd` (D4) give a `Tucker`. Where the ranks are chosen after a look at all spectra, `full_hosvd` gives a
+`FullHOSVD`, which shows them and is then truncated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,17 +16,20 @@ from refgrad.arguments import Array, explained_variance_in_range, one_of, positi
 from refgrad.multilinear.compressed import LowRank, Tucker
 from refgrad.multilinear.spectrum import (
     METHODS,
+    Scaled,
+    Spectrum,
     Subspace,
     frozen_copy,
     gram_subspace,
     lapack_svd,
     leading_subspace,
     scaled_to_one,
+    spectrum_of,
     subspace_of,
 )
 from refgrad.multilinear.unfolding import mode_of, mode_products, unfold
 
-__all__ = ["hosvd", "sequential_hosvd", "svd"]
+__all__ = ["FullHOSVD", "full_hosvd", "hosvd", "sequential_hosvd", "svd"]
 
 
 def svd(
@@ -157,13 +162,110 @@ def hosvd(
         leading_subspace(unfold(scaled.values, mode), explained_variance=number, rank=wanted[mode], method=method)
         for mode in range(tensor.ndim)
     ]
-    core = mode_products(scaled.values, [subspace.vectors.T for subspace in subspaces])
-    return Tucker(
-        core=scaled.restored(core, tensor.dtype),
-        factors=tuple(frozen_copy(subspace.vectors, tensor.dtype) for subspace in subspaces),
-        norm=scaled.norm,
-        discarded_fraction=tuple(_fraction(found.discarded_energy, found.energy) for found in subspaces),
-    )
+    return _projected(tensor, scaled, subspaces)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FullHOSVD:
+    """The singular vectors and values of every unfolding of a tensor, of which nothing has been cut off yet.
+
+    It holds the tensor, and is to be let go of once it has been truncated; `full_hosvd` makes it.
+
+    Attributes
+    ----------
+    tensor : array (n_1, ..., n_d)
+        What was decomposed.
+    scaled : Scaled
+        The same, as it was computed with.
+    spectra : tuple of d Spectrum
+        Of the unfoldings A_(j).
+    """
+
+    tensor: Array
+    scaled: Scaled
+    spectra: tuple[Spectrum, ...]
+
+    @property
+    def norm(self) -> float:
+        """|A|."""
+        return self.scaled.norm
+
+    @property
+    def energy_fractions(self) -> tuple[Array, ...]:
+        """s_ji^2 / |A|^2 of every mode, descending; zeros for a zero tensor."""
+        parts = [spectrum.values * spectrum.values for spectrum in self.spectra]
+        return tuple(part / part.sum() if part[0] > 0.0 else part for part in parts)
+
+    def truncated(self, ranks: Sequence[int]) -> Tucker:
+        """Return what `hosvd` does at these ranks.
+
+        Parameters
+        ----------
+        ranks : sequence of d ints
+            The K_j, each at most min(n_j, N / n_j): as many singular values as the unfolding has.
+
+        Returns
+        -------
+        Tucker
+
+        Raises
+        ------
+        TypeError
+            Where a rank is no integer.
+        ValueError
+            Where there is not one a mode, or one is out of range.
+        """
+        wanted = _ranks_in_range(ranks, self.tensor.shape)
+        subspaces = []
+        for mode, (spectrum, rank) in enumerate(zip(self.spectra, wanted, strict=True)):
+            assert rank is not None
+            if rank > len(spectrum.values):
+                raise ValueError(
+                    f"ranks[{mode}] must be at most {len(spectrum.values)}, as many as the mode-{mode} unfolding of "
+                    f"{self.tensor.shape} has singular values, got {rank}"
+                )
+            if spectrum.lost(rank):
+                matrix = unfold(self.scaled.values, mode)
+                subspaces.append(leading_subspace(matrix, explained_variance=None, rank=rank, method="svd"))
+            else:
+                subspaces.append(subspace_of(spectrum.vectors, spectrum.values, explained_variance=None, rank=rank))
+        return _projected(self.tensor, self.scaled, subspaces)
+
+
+def full_hosvd(tensor: Array, *, method: str = "svd") -> FullHOSVD:
+    """Decompose every unfolding once, so that the ranks can be chosen with all spectra in sight (THEORY D3).
+
+    Parameters
+    ----------
+    tensor : array (n_1, ..., n_d)
+        float32 or float64, finite, d >= 1.
+    method : {"svd", "gram"}
+        As for `hosvd`. "gram" knows an energy to within `gram_energy_bound`; where a singular value that is kept lies
+        below that, truncating decomposes that unfolding again by its SVD.
+
+    Returns
+    -------
+    FullHOSVD
+
+    Raises
+    ------
+    TypeError
+        Where the tensor is no float array.
+    ValueError
+        Where the tensor is empty or not finite, or the method unknown.
+
+    Examples
+    --------
+    >>> full = full_hosvd(np.diag([3.0, 1.0]))
+    >>> [fractions.round(3).tolist() for fractions in full.energy_fractions]
+    [[0.9, 0.1], [0.9, 0.1]]
+    >>> full.truncated((1, 1)).multilinear_rank
+    (1, 1)
+    """
+    one_of("method", method, METHODS)
+    scaled = scaled_to_one(tensor)
+    spectra = tuple(spectrum_of(unfold(scaled.values, mode), method) for mode in range(tensor.ndim))
+    return FullHOSVD(tensor, scaled, spectra)
 
 
 def sequential_hosvd(
@@ -230,6 +332,17 @@ def sequential_hosvd(
         norm=scaled.norm,
         discarded_fraction=tuple(_fraction(subspace.discarded_energy, scaled.energy) for subspace in subspaces),
         sequential=True,
+    )
+
+
+def _projected(tensor: Array, scaled: Scaled, subspaces: Sequence[Subspace]) -> Tucker:
+    """Return the Tucker tensor whose factors are subspaces of the original tensor's unfoldings (THEORY D3)."""
+    core = mode_products(scaled.values, [subspace.vectors.T for subspace in subspaces])
+    return Tucker(
+        core=scaled.restored(core, tensor.dtype),
+        factors=tuple(frozen_copy(subspace.vectors, tensor.dtype) for subspace in subspaces),
+        norm=scaled.norm,
+        discarded_fraction=tuple(_fraction(found.discarded_energy, found.energy) for found in subspaces),
     )
 
 

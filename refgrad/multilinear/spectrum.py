@@ -21,6 +21,7 @@ from refgrad.rounding import LAPACK_THRESHOLD, gamma, singular_value_bound, unit
 __all__ = [
     "METHODS",
     "Scaled",
+    "Spectrum",
     "Subspace",
     "admissible_ranks",
     "explained_variance_rank",
@@ -30,6 +31,7 @@ __all__ = [
     "leading_subspace",
     "scaled_to_one",
     "singular_values",
+    "spectrum_of",
 ]
 
 METHODS = ("svd", "gram")
@@ -61,6 +63,20 @@ class Subspace:
     vectors: Array
     discarded_energy: float
     energy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """All left singular vectors (n, p) and values (p,) of a matrix, and the energy below which a value is not known."""
+
+    vectors: Array
+    values: Array
+    energy_error: float
+
+    def lost(self, rank: int) -> bool:
+        """Return whether a value that this rank keeps is lost in the rounding of its square (THEORY T15)."""
+        smallest = float(self.values[rank - 1])
+        return self.energy_error > 0.0 and smallest * smallest <= self.energy_error
 
 
 def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -246,6 +262,17 @@ def leading_subspace(matrix: Array, *, explained_variance: float | None, rank: i
     complete = rank is not None and rank > matrix.shape[1]
     vectors, values, _ = lapack_svd(_triangle(matrix), full_matrices=complete)
     return subspace_of(vectors, values, explained_variance=explained_variance, rank=rank)
+
+
+def spectrum_of(matrix: Array, method: str) -> Spectrum:
+    """Return all left singular vectors and values of a float64 matrix."""
+    eigen = _gram_eigen(matrix) if method == "gram" else None
+    if eigen is None:
+        vectors, values, _ = lapack_svd(_triangle(matrix))
+        return Spectrum(vectors, values, 0.0)
+    rows, columns = matrix.shape
+    vectors, energies = eigen
+    return Spectrum(vectors, np.sqrt(energies), gram_energy_bound(rows, columns, float(energies.sum())))
 
 
 def subspace_of(vectors: Array, values: Array, *, explained_variance: float | None, rank: int | None) -> Subspace:

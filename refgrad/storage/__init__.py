@@ -9,6 +9,24 @@ from __future__ import annotations
 from refgrad.storage.base import Storage, Stored, adopt, frozen, held_arrays, held_bytes
 from refgrad.storage.exact import Dense, Exact
 from refgrad.storage.hosvd import HOSVD
+from refgrad.storage.plan import LayerFacts, LayerPlan, PassFacts, Plan
+from refgrad.storage.sequential_hosvd import SequentialHOSVD
 from refgrad.storage.svd import SVD
 
-__all__ = ["HOSVD", "SVD", "Dense", "Exact", "Storage", "Stored", "adopt", "frozen", "held_arrays", "held_bytes"]
+__all__ = [
+    "HOSVD",
+    "SVD",
+    "Dense",
+    "Exact",
+    "LayerFacts",
+    "LayerPlan",
+    "PassFacts",
+    "Plan",
+    "SequentialHOSVD",
+    "Storage",
+    "Stored",
+    "adopt",
+    "frozen",
+    "held_arrays",
+    "held_bytes",
+]

@@ -133,6 +133,24 @@ class Storage(ABC):
         """
         return None
 
+    def begin_pass(self) -> Storage:
+        """Return what keeps the inputs of one forward pass; a tape asks for it once, before the first.
+
+        That is the storage itself, unless it has to tell one layer of a pass from another.
+        """
+        return self
+
+    def end_pass(self) -> None:  # noqa: B027 - most storages have nothing to note
+        """Take note that backward is done; the tape tells what `begin_pass` returned."""
+
+    def frozen_plan(self) -> Storage:
+        """Return a storage that keeps what this one would keep in its next pass, and learns nothing from its passes.
+
+        Measuring with it changes nothing in later passes of this one. It is the storage itself where that learns
+        nothing either.
+        """
+        return self
+
 
 def checked_activation(activation: object) -> Array:
     """Return `activation`, known to be something that a storage can keep: finite floats, 2 to 4 axes, none empty.
@@ -197,17 +215,19 @@ def checked_grad_output(stored: Stored, grad_output: object, geometry: ConvGeome
     return array
 
 
-def one_request(name: str, explained_variance: object, fixed: object) -> None:
-    """Check that just one of an explained variance and fixed ranks, called `name`, is given.
+def one_request(**requests: object) -> None:
+    """Check that just one of the ways to say how much is kept is given, and the others are None.
 
     Raises
     ------
     ValueError
-        Where both are, or neither.
+        Where more are, or none.
     """
-    if (explained_variance is None) == (fixed is None):
-        given = "neither" if fixed is None else f"explained_variance={explained_variance!r} and {name}={fixed!r}"
-        raise ValueError(f"exactly one of explained_variance and {name} must be given, got {given}")
+    *others, last = requests
+    given = " and ".join(f"{name}={value!r}" for name, value in requests.items() if value is not None)
+    if sum(value is not None for value in requests.values()) != 1:
+        nothing = "neither" if len(requests) == 2 else "none of them"
+        raise ValueError(f"exactly one of {', '.join(others)} and {last} must be given, got {given or nothing}")
 
 
 _immutable: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()

@@ -59,7 +59,7 @@ class SVD(Storage):
     method: str = field(default="svd", kw_only=True)
 
     def __post_init__(self) -> None:
-        one_request("rank", self.explained_variance, self.rank)
+        one_request(explained_variance=self.explained_variance, rank=self.rank)
         one_of("method", self.method, METHODS)
         if self.explained_variance is not None:
             object.__setattr__(self, "explained_variance", explained_variance_in_range(self.explained_variance))

@@ -173,6 +173,8 @@ class Primitive:
                         f"pass {needs[-1]}.value"
                     )
         values = [argument.value if isinstance(argument, Tensor) else argument for argument in arguments]
+        if store is not None:
+            store = tape.in_this_pass(store)
         keeper = Keeper(needs, store if store is not None else tape.store)
         output, saved = self.forward(keeper, *values, **attributes)
         plain = [value for value in (*arguments, *attributes.values()) if isinstance(value, np.ndarray)]

@@ -65,7 +65,8 @@ class Tape:
         if not isinstance(store, Storage):
             raise TypeError(f"store must be a Storage such as Exact() or HOSVD(explained_variance=0.8), got {store!r}")
         import_module("refgrad.numpy_vjps")  # NumPy's rules are made of primitives, so they stand above this package
-        self.store = store
+        self._passes: dict[int, tuple[Storage, Storage]] = {}  # by id, and what the id is of, so that it stays its own
+        self.store = self.in_this_pass(store)
         self.records: list[Record] = []
         self._held: dict[int, int] = {}
         self._state = "new"
@@ -134,6 +135,12 @@ class Tape:
             )
         copy = np.array(float_array(label, given), order="C", subok=False)
         return self._append("watch", name, adopt(copy), (), None, None)
+
+    def in_this_pass(self, storage: Storage) -> Storage:
+        """Return what a storage keeps this tape's layers with: what it began a pass with when it was first met here."""
+        if id(storage) not in self._passes:
+            self._passes[id(storage)] = (storage, storage.begin_pass())
+        return self._passes[id(storage)][1]
 
     def check_recording(self, operation: str) -> None:
         """Refuse to record on a tape that is closed or consumed.
@@ -220,6 +227,8 @@ class Tape:
         map_structure(note, sources, "sources")
         self._state = "consumed"
         gradients = self._backward(target, wanted, observe)
+        for _, storage in self._passes.values():
+            storage.end_pass()
 
         def collect(path: str, source: Tensor) -> Array:
             if source.index not in gradients:

@@ -11,7 +11,7 @@ from refgrad.accounting import stored_numbers
 from refgrad.convolution import conv2d_weight_gradient, linear_weight_gradient
 from refgrad.geometry import ConvGeometry
 from refgrad.rounding import gamma, singular_value_bound
-from refgrad.storage import HOSVD, SVD, Exact, held_bytes
+from refgrad.storage import HOSVD, SVD, Exact, SequentialHOSVD, held_bytes
 from refgrad.storage.contraction import contraction_sizes, factored_weight_gradient
 from refgrad.storage.order import Counts, Order, best_plan, plan_of, possible_orders
 from tests.assertions import assert_same_bits, assert_within
@@ -199,7 +199,7 @@ def test_T21_a_power_of_two_passes_through_bit_for_bit(layer, t, data):
 
 @given(layer=layers(), data=st.data())
 def test_T6_explained_variance_1_gives_the_exact_weight_gradient(layer, data):
-    storage = data.draw(st.sampled_from([HOSVD(1.0), SVD(1.0)]), label="storage")
+    storage = data.draw(st.sampled_from([HOSVD(1.0), SVD(1.0), SequentialHOSVD(1.0)]), label="storage")
     stored = storage.store(layer.x)
     gradient = storage.weight_gradient(stored, layer.grad_output, layer.geometry)
     core, factors = core_and_factors(stored)
