@@ -278,6 +278,15 @@ def train(
             show_default="0.9",
         ),
     ] = None,
+    gradient_tolerance: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="FLOAT",
+            help="In place of an explained variance for hosvd: how far a step's gradient may be off, over its norm; "
+            "the ranks of each step follow from the steps before it.",
+            show_default="none",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="How often every training image is seen.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the split, the initial weights and the order of the images.")] = 0,
     batch_size: Annotated[int, typer.Option(help="How many images a step sees.")] = 64,
@@ -285,6 +294,14 @@ def train(
     momentum: Annotated[float, typer.Option(help="Of SGD, in [0, 1).")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="Of SGD.")] = 0.02,
     no_norm: Annotated[bool, typer.Option("--no-norm", help="Leave out the batch normalisation.")] = False,
+    certify: Annotated[
+        bool,
+        typer.Option(
+            "--certify",
+            help="Say of every step whether it is guaranteed to descend, and if not, which layer spoils it. Momentum "
+            "and weight decay move a step away from its gradient: try it with `--momentum 0 --weight-decay 0`.",
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="The folder for results, picture and checkpoints.")] = Path("runs/digits"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
 ) -> None:
@@ -299,6 +316,7 @@ def train(
     code = train_command(
         stores=tuple(store or ()),
         explained_variances=tuple(explained_variance or ()),
+        gradient_tolerances=tuple(gradient_tolerance or ()),
         folder=out,
         resume=resume,
         epochs=epochs,
@@ -308,8 +326,34 @@ def train(
         momentum=momentum,
         weight_decay=weight_decay,
         norm=not no_norm,
+        certify=certify,
     )
     raise typer.Exit(code)
+
+
+explain = typer.Typer(
+    help="Pictures that show what the theory says of a real network.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+app.add_typer(explain, name="explain")
+
+
+@explain.command("bounds")
+def explain_bounds(
+    store: Annotated[str, typer.Option(metavar="svd|hosvd", help="How activations are kept.")] = "hosvd",
+    seed: Annotated[int, typer.Option(help="Of the split, the initial weights and the order of the images.")] = 0,
+    epochs: Annotated[int, typer.Option(help="How long the network is trained first.")] = 1,
+    out: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("runs/bounds.png"),
+) -> None:
+    """Show how far the digits network's weight gradients are off, and what bounds that, over the explained variance.
+
+    Three bounds: from the explained variance alone (a-priori), from what was discarded (a-posteriori), from the error
+    of the activations itself (exact). A bound of less than half of |dW~| certifies that a step of gradient descent
+    descends (THEORY T16); no explained variance below 1 does so for every input (THEORY T20).
+    """
+    _use_one_blas_thread()
+    from refgrad.training.command import explain_bounds_command
+
+    raise typer.Exit(explain_bounds_command(store=store, seed=seed, epochs=epochs, picture=out))
 
 
 def _use_one_blas_thread() -> None:

@@ -101,6 +101,7 @@ def test_options_reach_the_run(little, tmp_path):
         "weight_decay": 0.001,
         "norm": False,
         "seed": 3,
+        "certify": False,
     }
     assert (
         document["arguments"]

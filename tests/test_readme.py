@@ -68,6 +68,13 @@ def test_the_testing_page_runs(capsys):
     assert "grad_weight" in capsys.readouterr().out
 
 
+def test_the_certificates_page_runs(capsys):
+    page = (ROOT / "docs/certificates.md").read_text()
+    for code in re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL):
+        exec(compile(code, "docs/certificates.md", "exec"), {"__name__": "certificates"})
+    assert capsys.readouterr().out.startswith("certified: ")
+
+
 def test_the_table_of_operations_is_the_one_in_the_code():
     from refgrad.oracle import OPERATIONS
 

@@ -16,14 +16,15 @@ import numpy as np
 
 from refgrad.arguments import Array, non_negative_integer, one_of
 from refgrad.nn.files import load_arrays, save_arrays
+from refgrad.training.certification import StepCertificate
 from refgrad.training.records import EpochRecord, versions
 from refgrad.training.settings import Method, Settings
 
 __all__ = ["CHECKPOINT_FORMAT", "Checkpoint", "CheckpointError", "Totals", "checkpoint_path"]
 
-CHECKPOINT_FORMAT = "refgrad-training-checkpoint/1"
+CHECKPOINT_FORMAT = "refgrad-training-checkpoint/2"
 STATUSES = ("running", "finished", "diverged")
-HEADER, MODEL, OPTIMIZER = "header", "model/", "optimizer/"
+HEADER, MODEL, OPTIMIZER, PLAN = "header", "model/", "optimizer/", "plan/"
 
 
 class CheckpointError(ValueError):
@@ -84,8 +85,12 @@ class Checkpoint:
         Of the epoch that is not complete.
     epochs : tuple of EpochRecord
         Of those that are.
+    certificates : tuple of StepCertificate
+        Of all steps that are done, where the run is certified.
     model, optimizer : dict of str to array
         Their state dicts.
+    plan : dict of str to array
+        That of a storage that learns from step to step; empty for others.
     """
 
     dataset: str
@@ -97,8 +102,10 @@ class Checkpoint:
     step: int
     totals: Totals
     epochs: tuple[EpochRecord, ...]
+    certificates: tuple[StepCertificate, ...]
     model: Mapping[str, Array]
     optimizer: Mapping[str, Array]
+    plan: Mapping[str, Array]
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all, in place of an older one.
@@ -120,11 +127,13 @@ class Checkpoint:
             "step": self.step,
             "totals": asdict(self.totals),
             "epochs": [asdict(record) for record in self.epochs],
+            "certificates": [asdict(certificate) for certificate in self.certificates],
         }
         text = json.dumps(header, allow_nan=False).encode()
         arrays = {HEADER: np.frombuffer(text, np.uint8)}
         arrays |= {MODEL + name: array for name, array in self.model.items()}
         arrays |= {OPTIMIZER + name: array for name, array in self.optimizer.items()}
+        arrays |= {PLAN + name: array for name, array in self.plan.items()}
         save_arrays(path, arrays)
 
     @classmethod
@@ -162,8 +171,10 @@ class Checkpoint:
             step=non_negative_integer("step", header["step"]),
             totals=Totals(**header["totals"]),
             epochs=tuple(EpochRecord(**record) for record in header["epochs"]),
+            certificates=tuple(StepCertificate(**certificate) for certificate in header["certificates"]),
             model=_below(MODEL, arrays),
             optimizer=_below(OPTIMIZER, arrays),
+            plan=_below(PLAN, arrays),
         )
 
     def check_same_run(self, path: Path, fingerprint: str, method: Method, settings: Settings) -> None:

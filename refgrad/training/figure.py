@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["require_matplotlib", "write_figure"]
+__all__ = ["require_matplotlib", "write_certificate_figure", "write_figure"]
 
 STYLES = {"exact": ("black", "o"), "svd": ("tab:orange", "s"), "hosvd": ("tab:blue", "^")}
 LEGEND = "store; labels: explained variance,\ntimes fewer numbers than exact"
@@ -87,6 +87,66 @@ def draw(runs: Sequence[RunRecord], dataset: str) -> Figure:
     return figure
 
 
+def write_certificate_figure(path: Path, runs: Sequence[RunRecord], dataset: str) -> None:
+    """Draw, step by step, how well the gradient of each run is known, and its guaranteed against its actual descent.
+
+    Parameters
+    ----------
+    path : Path
+        Where the PNG goes; what is there is replaced.
+    runs : sequence of RunRecord
+        With certificates.
+    dataset : str
+        What the data are called.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where matplotlib is not installed.
+    """
+    figure = draw_certificates(runs, dataset)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def draw_certificates(runs: Sequence[RunRecord], dataset: str) -> Figure:
+    """Return the figure that `write_certificate_figure` writes."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 7.0), layout="constrained")
+    known, descent = figure.subplots(2, 1)
+    for number, run in enumerate(runs):
+        color, steps = f"C{number}", range(1, len(run.certificates) + 1)
+        ratios = [row.ratio if row.ratio is not None else float("nan") for row in run.certificates]
+        known.plot(steps, ratios, ".", color=color, markersize=3, label=run.method.name)
+        unknown = [step for step, row in zip(steps, run.certificates, strict=True) if row.ratio is None]
+        known.plot(unknown, [1.0] * len(unknown), "x", color=color, markersize=3, transform=known.get_xaxis_transform())
+        rows = [row for row in run.certificates if row.guaranteed_decrease is not None and row.decrease > 0.0]
+        descent.plot(
+            [row.guaranteed_decrease for row in rows],
+            [row.decrease for row in rows],
+            ".",
+            color=color,
+            label=f"{run.method.name}: {len(rows)} of {len(run.certificates)} steps",
+        )
+    known.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
+    known.set_yscale("log")
+    known.set_title(f"Certificates of training on {dataset}")
+    known.set_xlabel("step")
+    known.set_ylabel("bound on |e| / |grad f|\n(x at the top: no bound)")
+    known.legend(fontsize="small")
+    descent.legend(fontsize="small")
+    descent.set_xscale("log")
+    descent.set_yscale("log")
+    # Nothing may lie under this line: that is what a guarantee is.
+    descent.axline((1.0, 1.0), (10.0, 10.0), color="black", linewidth=0.8, linestyle=":")
+    descent.set_xlabel("guaranteed decrease of the batch's loss")
+    descent.set_ylabel("actual decrease")
+    for axes in (known, descent):
+        axes.grid(visible=True, which="both", linewidth=0.4, alpha=0.5)
+    return figure
+
+
 def _draw_store(axes: Axes, runs: Sequence[RunRecord], store: str, color: str, marker: str) -> None:
     points = sorted(
         (
@@ -104,7 +164,9 @@ def _draw_store(axes: Axes, runs: Sequence[RunRecord], store: str, color: str, m
     for number, accuracy, run in points:
         variance, fewer = run.method.explained_variance, run.times_fewer
         text = store
-        if variance is not None and fewer is not None:
+        if run.method.gradient_tolerance is not None and fewer is not None:
+            text = f"tol. {run.method.gradient_tolerance:g}\n{fewer:.{0 if fewer >= 10 else 1}f}x"
+        elif variance is not None and fewer is not None:
             text = f"{variance:g}\n{fewer:.{0 if fewer >= 10 else 1}f}x"
         axes.annotate(
             text,

@@ -19,6 +19,8 @@ from refgrad.datasets import Dataset, batches
 from refgrad.functional import cross_entropy
 from refgrad.models import DigitsNet
 from refgrad.optim import SGD, cosine_schedule
+from refgrad.storage import HOSVD
+from refgrad.training.certification import StepCertificate, certify_step
 from refgrad.training.checkpoint import Checkpoint, CheckpointError, Totals
 from refgrad.training.records import EpochRecord, RunRecord
 from refgrad.training.settings import Method, Settings
@@ -93,6 +95,9 @@ class Run:
             generator=np.random.Generator(np.random.PCG64(seeds)),
             dtype=dataset.train_images.dtype,
         )
+        self._evaluator = DigitsNet(
+            dataset.image_shape, dataset.classes, norm=settings.norm, generator=np.random.default_rng(0)
+        )
         self.optimizer = SGD(
             self.model.parameters(),
             settings.learning_rate,
@@ -100,12 +105,14 @@ class Run:
             weight_decay=settings.weight_decay,
         )
         self.storage = method.storage()
+        self._plan = self.storage.plan if isinstance(self.storage, HOSVD) else None
         self.steps_per_epoch = -(-len(dataset.train_images) // settings.batch_size)
         self.measured_step = self.steps_per_epoch // 2
         self.status = "running"
         self.epoch = self.step = 0
         self.totals = Totals()
         self.epochs: list[EpochRecord] = []
+        self.certificates: list[StepCertificate] = []
 
     @property
     def total_steps(self) -> int:
@@ -119,11 +126,12 @@ class Run:
 
     def record(self) -> RunRecord:
         """Return what the run has given so far."""
+        epochs, certificates = tuple(self.epochs), tuple(self.certificates)
         if self.status == "finished":
-            return RunRecord(self.method, self.status, tuple(self.epochs))
+            return RunRecord(self.method, self.status, epochs, certificates=certificates)
         diverged = self.status == "diverged"
         stopped_at = (self.epoch + 1, self.step + diverged)
-        return RunRecord(self.method, "diverged" if diverged else "interrupted", tuple(self.epochs), stopped_at)
+        return RunRecord(self.method, "diverged" if diverged else "interrupted", epochs, stopped_at, certificates)
 
     def train(
         self,
@@ -196,19 +204,26 @@ class Run:
             comparison = compare_with_exact(self.model, images, labels, self.storage)
             self.totals.gradient_error, self.totals.gradient_bound = comparison.error, comparison.bound
             self.totals.gradient_rounding = comparison.rounding
+        before = {name: array.copy() for name, array in self.model.parameters().items()}
         start = time.perf_counter()
         self.optimizer.lr = cosine_schedule(self.steps_done, self.total_steps, self.settings.learning_rate)
         self.optimizer.step(step.gradients)
         self.totals.seconds += time.perf_counter() - start
-        if not all(np.isfinite(array).all() for array in self.model.parameters().values()):
+        after = self.model.parameters()
+        if not all(np.isfinite(array).all() for array in after.values()):
             return None
+        if self.settings.certify:
+            place, rate = (self.epoch + 1, self.step + 1), self.optimizer.lr
+            self.certificates.append(
+                certify_step(self._evaluator, step, before, after, images, labels, step_size=rate, place=place)
+            )
         self._add(step, len(images))
         return step.loss
 
     def _forward_and_backward(self, images: Array, labels: Array) -> Step | None:
         """Return the step, or None where the activations are not finite, which a storage refuses."""
         try:
-            return take_step(self.model, images, labels, self.storage)
+            return take_step(self.model, images, labels, self.storage, with_bounds=self.settings.certify)
         except ValueError:
             scores = self.model.apply(self.model.parameters(), images, update_state=False)
             if np.isfinite(cross_entropy(scores, labels)):
@@ -263,8 +278,10 @@ class Run:
             step=self.step,
             totals=replace(self.totals),
             epochs=tuple(self.epochs),
+            certificates=tuple(self.certificates),
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            plan={} if self._plan is None else self._plan.state_dict(),
         )
 
     def resume(self, path: Path) -> None:
@@ -280,7 +297,10 @@ class Run:
         try:
             self.model.load_state_dict(state.model)
             self.optimizer.load_state_dict(state.optimizer)
+            if self._plan is not None:
+                self._plan.load_state_dict(state.plan)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path} does not fit the model: {error}") from error
         self.status, self.epoch, self.step = state.status, state.epoch, state.step
         self.totals, self.epochs = replace(state.totals), list(state.epochs)
+        self.certificates = list(state.certificates)

@@ -16,12 +16,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from refgrad import __version__
+from refgrad.training.certification import StepCertificate, certified_counts
 from refgrad.training.files import write_atomically
 from refgrad.training.settings import Method, Settings
 
 __all__ = ["RESULTS_SCHEMA", "EpochRecord", "RunRecord", "results_document", "versions", "write_results"]
 
-RESULTS_SCHEMA = "refgrad-training-results/1"
+RESULTS_SCHEMA = "refgrad-training-results/2"
 """The name and version of the JSON document; docs/training.md describes it field by field."""
 
 
@@ -106,12 +107,15 @@ class RunRecord:
     stopped_at : (int, int) or None
         Epoch and step, both from 1, at which an interrupted or diverged run stopped: the last step that was done, or
         the one whose loss or gradient was not finite.
+    certificates : tuple of StepCertificate
+        One for each step that was done, where they were asked for.
     """
 
     method: Method
     status: str
     epochs: tuple[EpochRecord, ...]
     stopped_at: tuple[int, int] | None = None
+    certificates: tuple[StepCertificate, ...] = ()
 
     @property
     def test_accuracy(self) -> float | None:
@@ -167,12 +171,19 @@ class RunRecord:
         total = sum(weight * getattr(record, field) for weight, record in zip(weights, measured, strict=True))
         return float(total / sum(weights))
 
+    def _certified(self) -> dict[str, int] | None:
+        if not self.certificates:
+            return None
+        gradients, steps = certified_counts(self.certificates)
+        return {"of": len(self.certificates), "gradients": gradients, "steps": steps}
+
     def to_json(self) -> dict[str, Any]:
         """Return the run as the results document holds it."""
         return {
             "name": self.method.name,
             "store": self.method.store,
             "explained_variance": self.method.explained_variance,
+            "gradient_tolerance": self.method.gradient_tolerance,
             "status": self.status,
             "stopped_at": None
             if self.stopped_at is None
@@ -188,7 +199,9 @@ class RunRecord:
                 "gradient_bound": self.gradient_bound,
                 "seconds": self.seconds,
             },
+            "certified": self._certified(),
             "epochs": [asdict(record) for record in self.epochs],
+            "certificates": [asdict(certificate) for certificate in self.certificates],
         }
 
 

@@ -40,6 +40,9 @@ class Settings:
         Whether the network normalises its activations batch by batch.
     seed : int
         What the initial weights and the order of the images are drawn from.
+    certify : bool
+        Whether every step is certified (THEORY T16); that changes no number of the run, and takes two more forward
+        passes a step, in float64.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Settings:
     weight_decay: float = 0.02
     norm: bool = True
     seed: int = 0
+    certify: bool = False
 
     def __post_init__(self) -> None:
         positive_integer("epochs", self.epochs)
@@ -83,52 +87,61 @@ class Method:
     store : str
         One of `STORES`.
     explained_variance : float or None
-        The part of the energy that is kept, in (0, 1] (THEORY D1); None just for ``exact``.
+        The part of the energy that is kept, in (0, 1] (THEORY D1); None for ``exact``.
+    gradient_tolerance : float or None
+        For ``hosvd`` in place of the explained variance: the ranks follow from how far each step's gradient may be off,
+        see `refgrad.HOSVD`.
 
     Raises
     ------
     TypeError, ValueError
-        Where the store is unknown, or the explained variance is missing, out of range or of no use.
+        Where the store is unknown, or what it is given is missing, out of range or of no use.
 
     Examples
     --------
-    >>> Method("hosvd", 0.8).name, Method("exact").name
-    ('hosvd-0.8', 'exact')
+    >>> Method("hosvd", 0.8).name, Method("exact").name, Method("hosvd", gradient_tolerance=0.5).name
+    ('hosvd-0.8', 'exact', 'hosvd-tolerance-0.5')
     """
 
     store: str
     explained_variance: float | None = None
+    gradient_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         one_of("store", self.store, STORES)
-        if self.store == "exact":
-            if self.explained_variance is not None:
-                raise ValueError(f"the exact store takes no explained_variance, got {self.explained_variance!r}")
-        elif self.explained_variance is None:
+        if self.store == "exact" and self.explained_variance is not None:
+            raise ValueError(f"the exact store takes no explained_variance, got {self.explained_variance!r}")
+        if self.store != "hosvd" and self.gradient_tolerance is not None:
+            raise ValueError(f"the {self.store} store takes no gradient_tolerance, got {self.gradient_tolerance!r}")
+        if self.store != "exact" and self.explained_variance is None and self.gradient_tolerance is None:
             raise ValueError(f"the {self.store} store needs an explained_variance in (0, 1]")
-        else:
-            explained_variance_in_range(self.explained_variance)
+        self.storage()
 
     @property
     def name(self) -> str:
         """What the run is called, also in the name of its checkpoint."""
+        if self.gradient_tolerance is not None:
+            return f"{self.store}-tolerance-{float(self.gradient_tolerance)!r}"
         return self.store if self.explained_variance is None else f"{self.store}-{float(self.explained_variance)!r}"
 
     def storage(self) -> Storage:
-        """Return the storage that the tape uses."""
+        """Return a storage for a tape; one that learns from step to step starts anew with every call."""
         if self.store == "exact":
             return Exact()
-        kind = SVD if self.store == "svd" else HOSVD
-        return kind(explained_variance=self.explained_variance)
+        if self.store == "svd":
+            return SVD(explained_variance=self.explained_variance)
+        return HOSVD(explained_variance=self.explained_variance, gradient_tolerance=self.gradient_tolerance)
 
 
-def methods(stores: Sequence[str], explained_variances: Sequence[float]) -> tuple[Method, ...]:
-    """Return every run of a comparison: the exact store once, the others once for each explained variance.
+def methods(
+    stores: Sequence[str], explained_variances: Sequence[float], gradient_tolerances: Sequence[float] = ()
+) -> tuple[Method, ...]:
+    """Return every run of a comparison: the exact store once, the others once for each number that they take.
 
     Raises
     ------
     TypeError, ValueError
-        Where a store is unknown, an explained variance out of range, missing or of no use, or one is given twice.
+        Where a store is unknown, a number out of range, missing or of no use, or anything is given twice.
 
     Examples
     --------
@@ -139,14 +152,23 @@ def methods(stores: Sequence[str], explained_variances: Sequence[float]) -> tupl
         one_of("store", store, STORES)
     for value in explained_variances:
         explained_variance_in_range(value)
-    for name, given in (("store", stores), ("explained_variance", explained_variances)):
+    for name, given in (
+        ("store", stores),
+        ("explained_variance", explained_variances),
+        ("gradient_tolerance", gradient_tolerances),
+    ):
         twice = [value for i, value in enumerate(given) if value in given[:i]]
         if twice:
             raise ValueError(f"{name} {twice[0]!r} is given twice")
     if not stores:
         raise ValueError(f"store must name at least one of {', '.join(map(repr, STORES))}")
+    if gradient_tolerances and "hosvd" not in stores:
+        raise ValueError(
+            f"gradient_tolerance {gradient_tolerances[0]!r} is of no use: it is for the store hosvd; add that, "
+            "or leave it out"
+        )
     compressed = [store for store in stores if store != "exact"]
-    if compressed and not explained_variances:
+    if (compressed and not explained_variances) and not (compressed == ["hosvd"] and gradient_tolerances):
         raise ValueError(f"explained_variance must be given for the {' and '.join(compressed)} store")
     if explained_variances and not compressed:
         raise ValueError(
@@ -156,6 +178,8 @@ def methods(stores: Sequence[str], explained_variances: Sequence[float]) -> tupl
     runs = []
     for store in stores:
         runs.extend([Method(store)] if store == "exact" else [Method(store, value) for value in explained_variances])
+        if store == "hosvd":
+            runs.extend(Method(store, gradient_tolerance=value) for value in gradient_tolerances)
     return tuple(runs)
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from refgrad.datasets import Dataset
 from refgrad.training.checkpoint import CheckpointError, checkpoint_path
-from refgrad.training.figure import write_figure
+from refgrad.training.figure import write_certificate_figure, write_figure
 from refgrad.training.files import prepare_folder
 from refgrad.training.loop import Reporter, Run
 from refgrad.training.records import RunRecord, results_document, write_results
 from refgrad.training.settings import Method, Settings
 
-__all__ = ["FIGURE", "RESULTS", "prepare_runs", "train_side_by_side"]
+__all__ = ["CERTIFICATES", "FIGURE", "RESULTS", "prepare_runs", "train_side_by_side"]
 
 RESULTS = "results.json"
 FIGURE = "accuracy_against_memory.png"
+CERTIFICATES = "certificates.png"
 
 
 def prepare_runs(
@@ -73,8 +74,8 @@ def train_side_by_side(
 ) -> list[RunRecord]:
     """Train one run after another.
 
-    Into the folder go ``results.json`` and ``accuracy_against_memory.png``, anew after every run, and a checkpoint for
-    each run, anew after every epoch.
+    Into the folder go ``results.json``, ``accuracy_against_memory.png`` and, where the runs are certified,
+    ``certificates.png``, anew after every run, and a checkpoint for each run, anew after every epoch.
 
     Parameters
     ----------
@@ -104,6 +105,8 @@ def train_side_by_side(
         document = results_document(records, run.settings, data.name, data.fingerprint(), arguments)
         write_results(folder / RESULTS, document)
         write_figure(folder / FIGURE, records, data.name)
+        if run.settings.certify:
+            write_certificate_figure(folder / CERTIFICATES, records, data.name)
         if record.status == "interrupted":
             break
     return records

@@ -16,6 +16,7 @@ from refgrad import functional
 from refgrad.accounting import activation_memory
 from refgrad.arguments import Array
 from refgrad.bounds import GradientBound, network_bound, weight_gradient_bound
+from refgrad.convergence import weight_of
 from refgrad.nn import Conv2d, Linear, Module
 from refgrad.storage import Exact, Storage
 from refgrad.tape import Record, Tape
@@ -48,8 +49,9 @@ class Step:
         The bytes that these take.
     held_bytes : int
         What the tape held after the forward pass: all that backward needs.
-    bounds : tuple of GradientBound
-        One for each conv and linear layer, where they were asked for.
+    bounds : tuple of (str, GradientBound)
+        For each conv and linear layer the name of its weight, and the bound on the error of that weight's gradient;
+        empty where they were not asked for.
     """
 
     loss: float
@@ -58,7 +60,7 @@ class Step:
     stored_numbers: int
     layer_bytes: int
     held_bytes: int
-    bounds: tuple[GradientBound, ...]
+    bounds: tuple[tuple[str, GradientBound], ...]
 
     @property
     def finite(self) -> bool:
@@ -115,15 +117,17 @@ def take_step(
     -------
     Step
     """
-    bounds: list[GradientBound] = []
+    bounds: list[tuple[str, GradientBound]] = []
 
     def observe(record: Record, grad_output: Array) -> None:
-        kept = record.kept_activation
+        kept, name = record.kept_activation, weight_of(record, names)
         assert kept is not None
-        bounds.append(weight_gradient_bound(kept, grad_output, getattr(record.saved, "geometry", None)))
+        assert name is not None
+        bounds.append((name, weight_gradient_bound(kept, grad_output, getattr(record.saved, "geometry", None))))
 
     with Tape(store=storage) as tape:
         parameters = model.watch(tape)
+        names = {tensor.index: name for name, tensor in parameters.items()}
         scores = model.apply(parameters, images, update_state=update_state)
         loss = functional.cross_entropy(scores, labels)
     memory = activation_memory(tape)
@@ -170,14 +174,14 @@ def compare_with_exact(model: Module, images: Array, labels: Array, storage: Sto
     -------
     GradientComparison
     """
-    compressed = take_step(model, images, labels, storage, update_state=False, with_bounds=True)
+    compressed = take_step(model, images, labels, storage.frozen_plan(), update_state=False, with_bounds=True)
     exact = take_step(model, images, labels, Exact(), update_state=False)
     names = compressed_weights(model)
     size = _norm([exact.gradients[name] for name in names])
     if size == 0.0:
         return GradientComparison(None, None, None)
     error = _norm([exact.gradients[name].astype(np.float64) - compressed.gradients[name] for name in names])
-    bound = network_bound(compressed.bounds)
+    bound = network_bound(bound for _, bound in compressed.bounds)
     return GradientComparison(error / size, bound.a_posteriori / size, bound.rounding / size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -18,10 +19,20 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from refgrad.training.certification import certified_counts, spoilers
+from refgrad.training.explain import BoundRow
 from refgrad.training.loop import Run
 from refgrad.training.records import EpochRecord, RunRecord
 
-__all__ = ["TerminalReporter", "epoch_table", "status_text", "summary_table"]
+__all__ = [
+    "TerminalReporter",
+    "bounds_table",
+    "certificate_table",
+    "certificate_text",
+    "epoch_table",
+    "status_text",
+    "summary_table",
+]
 
 EPOCH_COLUMNS = (
     "epoch",
@@ -35,13 +46,21 @@ EPOCH_COLUMNS = (
 )
 SUMMARY_COLUMNS = (
     "store",
-    "explained\nvariance",
+    "variance or\ntolerance",
     "test\naccuracy",
     "numbers\nstored",
     "times\nfewer",
     "gradient\nerror",
     "bound",
     "seconds",
+)
+CERTIFIED_COLUMNS = (
+    "run",
+    "test\naccuracy",
+    "numbers\nstored",
+    "times\nfewer",
+    "gradients\ncertified",
+    "steps\ncertified",
 )
 
 
@@ -121,16 +140,64 @@ def summary_table(runs: Sequence[RunRecord]) -> Table:
     """Return the table that sets the runs side by side."""
     table = _table("side by side", SUMMARY_COLUMNS)
     for run in runs:
-        variance = run.method.explained_variance
+        variance, tolerance = run.method.explained_variance, run.method.gradient_tolerance
         table.add_row(
             run.method.store,
-            "" if variance is None else f"{variance:g}",
+            f"{variance:g}" if variance is not None else "" if tolerance is None else f"tol. {tolerance:g}",
             _percent(run.test_accuracy) if run.status == "finished" else _narrow(status_text(run)),
             _count(run.stored_numbers),
             _fewer(run.times_fewer),
             _small(run.gradient_error),
             _small(run.gradient_bound),
             f"{run.seconds:.1f}",
+        )
+    return table
+
+
+def certificate_table(runs: Sequence[RunRecord]) -> Table:
+    """Return the table of what was certified: of how many steps the gradient (THEORY T17), and the descent (T16)."""
+    table = _table("certificates", CERTIFIED_COLUMNS)
+    for run in runs:
+        of = len(run.certificates)
+        table.add_row(
+            run.method.name,
+            _percent(run.test_accuracy) if run.status == "finished" else _narrow(status_text(run)),
+            _count(run.stored_numbers),
+            _fewer(run.times_fewer),
+            *(f"{count} of {of}" for count in certified_counts(run.certificates)),
+        )
+    return table
+
+
+def certificate_text(run: RunRecord) -> str:
+    """Say what kept steps of a run from being certified, and whether a tolerance was met."""
+    lines = []
+    tolerance = run.method.gradient_tolerance
+    if tolerance is not None:
+        ratios = [math.inf if row.ratio is None else row.ratio for row in run.certificates]
+        met = sum(ratio <= tolerance for ratio in ratios)
+        lines.append(f"the tolerance {tolerance:g} was met by {met} steps, the largest ratio is {max(ratios):.3g}")
+    missing = [f"{name} ({count})" for name, count in spoilers(run.certificates)]
+    if missing:
+        lines.append(f"not certified because of {', '.join(missing)}")
+    return f"{run.method.name}: {'; '.join(lines) or 'every step is certified'}"
+
+
+def bounds_table(rows: Sequence[BoundRow], store: str) -> Table:
+    """Return the table of `bounds_against_variance`: everything over |dW|, and what is guaranteed.
+
+    The bounds are called after what they come from: E = A - A~, the energies tau that were discarded, eps.
+    """
+    called = {"exact": "from E", "a_posteriori": "from tau", "a_priori": "from eps", None: "nothing"}
+    columns = ("explained\nvariance", "numbers\nstored", "error", "bound\nfrom E", "bound\nfrom tau", "bound\nfrom eps")
+    table = _table(f"{store}: |dW - dW~| / |dW| on the digits network", (*columns, "descent\ncertified"))
+    for row in rows:
+        values = (row.error, row.exact, row.a_posteriori, row.a_priori)
+        table.add_row(
+            f"{row.explained_variance:g}",
+            _count(row.stored_numbers),
+            *(_small(value / row.gradient_norm) for value in values),
+            called[row.guarantee],
         )
     return table
 
