@@ -179,7 +179,7 @@ def draw(usual, worst, layers):
         axis.set(xscale="log", yscale="log", xlabel="1 - explained variance", title=f"One convolution: {title}")
         axis.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
     axes[0].set_ylabel("|dW - dW~| / |dW|")
-    axes[0].legend(fontsize="small")
+    axes[1].legend(fontsize="small")
     places, (errors, bounds) = np.arange(len(layers[0])), layers
     axes[2].bar(places - 0.2, errors, 0.4, color="black", label="measured")
     axes[2].bar(places + 0.2, bounds, 0.4, color="tab:orange", label="a posteriori")

@@ -93,7 +93,7 @@ def _case(
     dtype: npt.DTypeLike = np.float64,
     x: Array | str = "normal",
     weight: str = "normal",
-    grad_output: str = "normal",
+    grad_output: Array | str = "normal",
     exponent: int = 0,
     grad_exponent: int = 0,
     layout: str = "C",
@@ -102,12 +102,15 @@ def _case(
     activation = random_tensor(generator, shape, x) if isinstance(x, str) else x
     weight_shape = (out_channels, activation.shape[1] // groups, *kernel)
     output_shape = ConvGeometry(kernel, stride, padding, dilation, groups).output_shape(activation.shape, weight_shape)
+    filters = random_tensor(generator, weight_shape, weight)
+    bias = generator.standard_normal(out_channels)
+    gradient = random_tensor(generator, output_shape, grad_output) if isinstance(grad_output, str) else grad_output
     return Case(
         name=name,
         x=np.ldexp(activation.astype(dtype), exponent),
-        weight=random_tensor(generator, weight_shape, weight).astype(dtype),
-        bias=generator.standard_normal(out_channels).astype(dtype),
-        grad_output=np.ldexp(random_tensor(generator, output_shape, grad_output).astype(dtype), grad_exponent),
+        weight=filters.astype(dtype),
+        bias=bias.astype(dtype),
+        grad_output=np.ldexp(gradient.astype(dtype), grad_exponent),
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -313,6 +316,14 @@ def _spectra() -> Iterator[Case]:
     yield _case(
         "one loud sample", "spreads an error over the samples (THEORY T20)", x=_loud(), explained_variance=FOUR_FIFTHS
     )
+    x, grad_output = _fitted()
+    yield _case(
+        "all of the gradient lost",
+        "takes an explained variance for a bound on the gradient: dW is not 0, dW~ is (THEORY T20)",
+        x=x,
+        grad_output=grad_output,
+        explained_variance=Fraction(999, 1000),
+    )
     yield _case(
         "every mode cut",
         "sequential truncation passed off as HOSVD",
@@ -383,3 +394,11 @@ def _loud() -> Array:
     x = random_tensor(np.random.default_rng(20), (4, 2, 6, 7), "normal")
     x[0] *= 64.0
     return x
+
+
+def _fitted() -> tuple[Array, Array]:
+    """Return a loud sample that is fitted, so that its gradient is 0, and one that is not, of which nothing is kept."""
+    x, grad_output = np.zeros((2, 2, 6, 7)), np.zeros((2, 4, 6, 7))
+    x[0, 0, 1, 2], x[1, 1, 3, 4] = 64.0, 1.0
+    grad_output[1] = random_tensor(np.random.default_rng(20), (4, 6, 7), "normal")
+    return x, grad_output

@@ -34,6 +34,7 @@ from refgrad.oracle.vectors import (
     to_safetensors,
     verify,
 )
+from refgrad.oracle.vectors.build import VERSION
 from refgrad.oracle.vectors.expected import Entries, Integers, Norm, expected_of, meets
 from refgrad.oracle.vectors.export import named_arrays
 from refgrad.oracle.vectors.log import read_log
@@ -487,7 +488,7 @@ def test_export_at_the_terminal(tmp_path):
         "export", "--npz", tmp_path / "a.npz", "--c-header", tmp_path / "a.h", "--flash", "16K", "--op", "unfold"
     )
     assert made.exit_code == 0, made.output
-    assert (tmp_path / "a.h").read_text().startswith("/* Golden vectors of refgrad, corpus 1.0")
+    assert (tmp_path / "a.h").read_text().startswith(f"/* Golden vectors of refgrad, corpus {VERSION}")
     assert "index" in np.load(tmp_path / "a.npz").files
     for words, text in (
         ([], "say what to write"),

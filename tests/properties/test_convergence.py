@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from refgrad.testing.sharpness import no_free_lunch
 
 import refgrad as rg
 from refgrad.convergence import (
@@ -24,6 +23,7 @@ from refgrad.convergence import (
 )
 from refgrad.functional import cross_entropy, flatten, linear, max_pool2d, relu
 from refgrad.rounding import gamma, unit_roundoff
+from refgrad.testing.sharpness import no_free_lunch
 from tests.convex_problems import ConvexProblem, convex_problems, storages_for
 from tests.measured import record
 
