@@ -325,3 +325,24 @@ def test_T3_T11_T12_no_search_finds_an_error_over_its_bound(data, kind, dtype):
         total = bound.total(grade)
         if total is not None and total > 0.0:
             target(error / total, label=grade)
+
+
+@settings(max_examples=100)
+@given(layer=layers(scaled=False), data=st.data())
+def test_T15_a_gradient_is_no_farther_from_exact_arithmetic_than_its_distance(layer, data):
+    storage = data.draw(
+        st.one_of(compressing_storages(layer.x.shape), st.just(HOSVD(1.0)), st.just(SVD(1.0)), st.just(Exact())),
+        label="storage",
+    )
+    stored = storage.store(layer.x)
+    found = storage.weight_gradient(stored, layer.grad_output, layer.geometry)
+    bound = weight_gradient_bound((storage, stored), layer.grad_output, layer.geometry, activation=layer.x)
+    exact = exact_gradient(layer.x, layer.grad_output, layer.geometry)
+    wide = Exact().store(layer.x.astype(np.float64))
+    # What the gradient in float64, which stands for exact arithmetic here, may itself be off by.
+    off = weight_gradient_bound((Exact(), wide), layer.grad_output.astype(np.float64), layer.geometry).own_rounding
+    for grade in GRADES:
+        reach = bound.distance(grade)
+        if reach is not None:
+            assert distance(found, exact) <= reach + off
+            assert reach <= bound.total(grade)
