@@ -17,6 +17,7 @@ from refgrad.training.certification import StepCertificate, certified_counts, sp
 from refgrad.training.explain import BoundRow, bounds_against_variance, draw_bounds
 from refgrad.training.figure import draw_certificates
 from refgrad.training.settings import methods
+from refgrad.training.step import compare_with_exact
 from refgrad.training.terminal import certificate_table, certificate_text
 from tests.assertions import assert_same_bits
 from tests.training_data import SETTINGS, STEPS, few_digits, without_time
@@ -274,3 +275,13 @@ def test_an_unknown_store_is_refused_where_bounds_are_compared(few):
     run = Run(few, Method("exact"), Settings(epochs=1))
     with pytest.raises(ValueError, match="store must be one of 'svd', 'hosvd', got 'exact'"):
         list(bounds_against_variance(run.model, few.train_images, few.train_labels, "exact"))
+
+
+def test_measuring_teaches_a_plan_nothing(few):
+    run = Run(few, TOLERANT, PLAIN)
+    run.train(should_stop=lambda: run.steps_done == 1)
+    before = run.storage.plan.state_dict()
+    assert before["budgets"].size == 4
+    compare_with_exact(run.model, few.train_images[:20], few.train_labels[:20], run.storage)
+    for key, array in run.storage.plan.state_dict().items():
+        assert_same_bits(array, before[key])
