@@ -2,9 +2,13 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import refgrad
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from proofs.agreement import read_map, table
 
 project = "refgrad"
 author = "The refgrad developers"
@@ -27,8 +31,12 @@ suppress_warnings = ["myst.xref_missing"]
 # The proofs stand beside the code that cites them; the site shows them too.
 HERE = Path(__file__).parent
 shutil.copytree(
-    HERE.parent / "proofs", HERE / "proofs", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__")
+    HERE.parent / "proofs",
+    HERE / "proofs",
+    dirs_exist_ok=True,
+    ignore=shutil.ignore_patterns("*.py", "*.toml", "coq", "__pycache__"),
 )
+(HERE / "theorems.md").write_text(table(read_map()))
 
 
 def escape_norms(app, what, name, obj, options, lines):

@@ -45,7 +45,7 @@ def pytest_runtest_logreport(report):
 
 
 def failures(config):
-    """Each bound that does not hold, or is not attained; after a run of everything, each theorem's test that did not run."""
+    """Each bound that does not hold or is not attained; after a run of all tests, each mapped one that did not run."""
     return measured.failures() + (mapped.failures() if mapped.runs_everything(config) else [])
 
 

@@ -36,7 +36,7 @@ def failures() -> list[str]:
 def not_passed(tests: Iterable[str], outcomes: dict[str, set[str]]) -> list[str]:
     """Name each of these tests that did not run, or of which a run did not pass."""
     return [
-        f"proofs/map.toml names {test}, which {' and '.join(sorted(outcomes[test])) if test in outcomes else 'did not run'}"
+        f"proofs/map.toml names {test}, which {' and '.join(sorted(outcomes.get(test, ['did not run'])))}"
         for test in sorted(tests)
         if outcomes.get(test) != {"passed"}
     ]

@@ -86,5 +86,7 @@ def failures() -> list[str]:
         if largest.ratio > 1:
             found.append(f"{theorem}: {largest.test} measured {largest.ratio!r} of the bound, more than all of it")
         if attained and smallest.ratio < ATTAINED:
-            found.append(f"{theorem}: {smallest.test} is made to attain the bound, and reached {smallest.ratio!r} of it")
+            found.append(
+                f"{theorem}: {smallest.test} is made to attain the bound, and reached {smallest.ratio!r} of it"
+            )
     return found

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proofs.agreement import disagreements
 from refgrad import specification as spec
 from refgrad.rounding import gamma, inner_product_bound, singular_value_bound, unit_roundoff
 from tests.assertions import assert_same_bits, assert_within
@@ -506,6 +507,10 @@ def test_T21_the_trilinear_form_has_one_value(case):
 
 
 # The index
+
+
+def test_map_arguments_coq_code_and_tests_agree():
+    assert disagreements() == []
 
 
 def test_the_index_names_tests_that_exist_and_files_that_argue():
