@@ -5,6 +5,7 @@ a table for the documentation.
 """
 
 import ast
+import functools
 import importlib
 import re
 import tomllib
@@ -112,9 +113,14 @@ def without_comments(source: str) -> str:
     return "".join(kept)
 
 
-def statements(file: Path) -> dict[str, str]:
+def statements(file: Path) -> Mapping[str, str]:
     """Each theorem, lemma and corollary that a Coq file states, with which of the three it calls it."""
-    return {name: kind for kind, name in STATEMENT.findall(without_comments(file.read_text()))}
+    return _statements_in(file.read_text())
+
+
+@functools.cache
+def _statements_in(source: str) -> Mapping[str, str]:
+    return {name: kind for kind, name in STATEMENT.findall(without_comments(source))}
 
 
 def coq_files(root: Path = ROOT) -> list[Path]:
@@ -128,8 +134,13 @@ def anchors(file: Path) -> set[str]:
     return {re.sub(r" ", "-", re.sub(r"[^\w\- ]", "", heading.lower())) for heading in headings}
 
 
-def tests_of(file: Path) -> dict[str, set[str]]:
+def tests_of(file: Path) -> Mapping[str, set[str]]:
     """Each test function of a file, with the marks that its decorators name."""
+    return _tests_in(file.read_text())
+
+
+@functools.cache
+def _tests_in(source: str) -> Mapping[str, set[str]]:
     return {
         node.name: {
             part.attr if isinstance(part, ast.Attribute) else part.id
@@ -137,7 +148,7 @@ def tests_of(file: Path) -> dict[str, set[str]]:
             for part in ast.walk(decorator)
             if isinstance(part, ast.Attribute | ast.Name)
         }
-        for node in ast.parse(file.read_text()).body
+        for node in ast.parse(source).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
 
@@ -257,9 +268,9 @@ def table(the_map: Map) -> str:
     lines = [
         "# The theorems",
         "",
-        "Where each theorem is argued, proved in Coq, computed and tested. The table is `proofs/map.toml`. A "
-        "test fails where it names what is not there; a run of all tests, where one of its tests did not run; `make proofs`, "
-        "where Coq does not accept a proof, or one rests on an axiom that is not listed.",
+        "Where each theorem is argued, proved in Coq, computed and tested. The table is `proofs/map.toml`: a test "
+        "fails where it names what is not there; a run of all tests, where one of its tests did not run; "
+        "`make proofs`, where Coq does not accept a proof, or one rests on an axiom that is not listed.",
         "",
         "| id | statement | in Coq | in the code | tests | attained by |",
         "|---|---|---|---|---|---|",
@@ -278,7 +289,7 @@ def table(the_map: Map) -> str:
                 for names in (entry.code, entry.tests, entry.sharp)
             ),
         ]
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     lines += [
         "",
         "## What a proof assumes, and what checks it in a run",
@@ -287,7 +298,7 @@ def table(the_map: Map) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {entry.theorem} | {one.assumed} | " + "<br>".join(f"`{symbol}`" for symbol in one.by) + " |"
+        f"| {entry.theorem} | {_cell(one.assumed)} | " + "<br>".join(f"`{symbol}`" for symbol in one.by) + " |"
         for entry in the_map.entries
         for one in entry.checked
     ]
@@ -298,3 +309,7 @@ def table(the_map: Map) -> str:
         f"- `{file}`: " + ", ".join(f"`{name}`" for name in sorted(names)) for file, names in the_map.axioms.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
