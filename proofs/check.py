@@ -51,13 +51,14 @@ def check_by_machine(the_map: Map, *, libraries: bool) -> Checked:
         return result
 
     machine.install()
-    files = timed("building", machine.build, SOURCES, FOLDER)
-    statements = machine.main_statements(files, [Statement(*pair) for entry in the_map.entries for pair in entry.coq])
     with ThreadPoolExecutor(max_workers=2) as pool:
+        tests = pool.submit(timed, "collecting the tests", uncollected, the_map)
+        files = timed("building", machine.build, SOURCES, FOLDER)
+        mapped = [Statement(*pair) for entry in the_map.entries for pair in entry.coq]
+        statements = machine.main_statements(files, mapped)
         rests_on = pool.submit(timed, "what they rest on", machine.rests_on, statements, the_map.axioms, FOLDER)
         checker = pool.submit(timed, "coqchk", machine.coqchk, files, FOLDER, libraries=libraries)
         control = pool.submit(timed, "the control", machine.control_passes, SOURCES, FOLDER / "control")
-        tests = pool.submit(timed, "collecting the tests", uncollected, the_map)
     wrong = [*tests.result(), *machine.complaints(files, rests_on.result(), the_map.axioms)]
     if checker.exception():
         wrong.append(str(checker.exception()))

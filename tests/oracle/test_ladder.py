@@ -339,6 +339,12 @@ def test_the_exhaustive_geometries_are_all_of_them_and_can_be_found():
     assert not any(judge(own.conv2d, case).failed for case in cases[::97])
 
 
+@pytest.mark.parametrize("mode", [-1, 2])
+def test_a_mode_is_one_of_the_axes(mode):
+    with pytest.raises(ValueError, match=rf"mode must be in \[0, 2\), one of the tensor's axes, got {mode}"):
+        LadderCase("unfold", "no such mode", {"tensor": np.ones((2, 3))}, {"mode": mode})
+
+
 def test_a_layer_of_real_size_is_judged_right():
     case = real_layer("128 x 96 x 8 x 8, 1 x 1", "float32")
     assert not judge(own.conv2d, case).failed

@@ -14,11 +14,11 @@ import refgrad.oracle
 from refgrad.oracle import tolerance
 from refgrad.rounding import unit_roundoff
 
-FILES = sorted(
-    path
-    for path in pathlib.Path(refgrad.oracle.__file__).parent.rglob("*.py")
-    if path.name not in ("tolerance.py", "catalogue.py")  # the one place for tolerances, and the values of inputs
-)
+FOLDER = pathlib.Path(refgrad.oracle.__file__).parent
+INPUTS = ("catalogue.py", "ladder/decompositions.py", "ladder/layers.py")
+"""The values of named inputs, which decide nothing."""
+
+FILES = sorted(path for path in FOLDER.rglob("*.py") if str(path.relative_to(FOLDER)) not in ("tolerance.py", *INPUTS))
 PACKAGE = sorted(pathlib.Path(refgrad.__file__).parent.rglob("*.py"))
 HARMLESS = {0.0, 1.0, 2.0, 4.0, 64.0, 4096.0, 1 / 64}
 """Not tolerances: identities, halves and the spectra of the catalogue."""

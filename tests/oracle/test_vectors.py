@@ -470,7 +470,7 @@ def run(*words):
 def test_build_and_verify_at_the_terminal(tmp_path):
     made = run("build", tmp_path / "v", "--op", "unfold")
     assert made.exit_code == 0, made.output
-    assert re.search(r"^\d+ vectors, corpus 1\.0, [\d,]+ bytes in", made.stdout)
+    assert re.search(rf"^\d+ vectors, corpus {re.escape(VERSION)}, [\d,]+ bytes in", made.stdout)
     verified = run("verify", "--vectors", tmp_path / "v")
     assert verified.exit_code == 0
     assert "0 faults" in verified.stdout

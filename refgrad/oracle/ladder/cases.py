@@ -188,6 +188,8 @@ class LadderCase:
             return {}
         if self.operation == "unfold":
             shape, mode = self.array("tensor").shape, int(self.given["mode"])
+            if not 0 <= mode < len(shape):
+                raise ValueError(f"mode must be in [0, {len(shape)}), one of the tensor's axes, got {mode}")
             return {"matrix": (shape[mode], math.prod(shape) // shape[mode])}
         if self.operation == "reconstruct":
             return {"reconstruction": tuple(len(factor) for factor in self.factors())}
