@@ -5,7 +5,7 @@ step. Out: a `Certificate`; and of a run's certificates the rates that follow.
 """
 
 from refgrad.convergence.certificate import Certificate, LayerError, certify
-from refgrad.convergence.gradient import CompressedGradient, compressed_gradient, loss_rounding, weight_of
+from refgrad.convergence.gradient import CompressedGradient, bounding, compressed_gradient, loss_rounding, weight_of
 from refgrad.convergence.rates import (
     Rate,
     average_gradient_bound,
@@ -29,6 +29,7 @@ __all__ = [
     "LayerError",
     "Rate",
     "average_gradient_bound",
+    "bounding",
     "certified_step",
     "certify",
     "compressed_gradient",

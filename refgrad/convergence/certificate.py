@@ -14,12 +14,11 @@ import numpy as np
 
 from refgrad.arguments import Array, float_array, one_of
 from refgrad.bounds import GRADES, GradientBound, shared_weight_bound
-from refgrad.bounds.norms import raised
+from refgrad.bounds.norms import lowered, raised
 from refgrad.convergence.gradient import CompressedGradient
 from refgrad.convergence.outward import (
     distance_above,
     inner_product_above,
-    lowered,
     norm_above,
     norm_below,
     together_above,

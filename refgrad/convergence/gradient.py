@@ -17,7 +17,7 @@ from refgrad.rounding import unit_roundoff
 from refgrad.storage import Storage
 from refgrad.tape import Record, Tape, Tensor
 
-__all__ = ["CompressedGradient", "compressed_gradient", "loss_rounding", "weight_of"]
+__all__ = ["CompressedGradient", "bounding", "compressed_gradient", "loss_rounding", "weight_of"]
 
 WEIGHT = 1
 """Which argument of a layer its weight is: conv2d(x, weight, ...), linear(x, weight, ...)."""
@@ -109,8 +109,24 @@ def compressed_gradient(
     if not isinstance(loss, Tensor):
         raise TypeError(f"function must return a Tensor computed from the parameters, got {type(loss).__name__}")
     rounding = loss_rounding(tape, loss)
-    names = {tensor.index: name for name, tensor in tensors.items()}
     bounds: list[tuple[str, GradientBound]] = []
+    gradients = tape.gradient(loss, tensors, observe=bounding(tensors, bounds))
+    return CompressedGradient(loss.item(), gradients, tuple(bounds), rounding)
+
+
+def bounding(
+    parameters: Mapping[str, Tensor], bounds: list[tuple[str, GradientBound]]
+) -> Callable[[Record, Array], None]:
+    """Return what `Tape.gradient` is observed with, so that it bounds the error of each layer's weight gradient.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Tensor
+        As the tape watches them.
+    bounds : list
+        Gets the name of each layer's weight, with the bound, as backward comes to it.
+    """
+    names = {tensor.index: name for name, tensor in parameters.items()}
 
     def observe(record: Record, grad_output: Array) -> None:
         name = weight_of(record, names)
@@ -119,8 +135,7 @@ def compressed_gradient(
             geometry = getattr(record.saved, "geometry", None)
             bounds.append((name, weight_gradient_bound(record.kept_activation, grad_output, geometry)))
 
-    gradients = tape.gradient(loss, tensors, observe=observe)
-    return CompressedGradient(loss.item(), gradients, tuple(bounds), rounding)
+    return observe
 
 
 def weight_of(record: Record, names: Mapping[int, str]) -> str | None:

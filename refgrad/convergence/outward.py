@@ -11,15 +11,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.bounds.norms import frobenius_norm, raised
+from refgrad.bounds.norms import frobenius_norm, lowered, raised
 from refgrad.rounding import inner_product_bound
 
-__all__ = ["distance_above", "inner_product_above", "lowered", "norm_above", "norm_below", "together_above"]
-
-
-def lowered(value: float) -> float:
-    """Return a little less than a positive `value`: less than what a handful of roundings can have added to it."""
-    return value * (1.0 - 2.0**-44)
+__all__ = ["distance_above", "inner_product_above", "norm_above", "norm_below", "together_above"]
 
 
 def together_above(norms: Iterable[float]) -> float:

@@ -10,9 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refgrad.bounds.norms import raised
+from refgrad.bounds.norms import lowered, raised
 from refgrad.convergence.certificate import Certificate
-from refgrad.convergence.outward import lowered
 
 __all__ = [
     "Rate",

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from refgrad.arguments import Array, float_array
-from refgrad.bounds.norms import exponent_of, over_power, raised, squared_singular_values, times_power
+from refgrad.bounds.norms import exponent_of, lowered, over_power, raised, squared_singular_values, times_power
 from refgrad.convergence.certificate import Certificate, certify
 from refgrad.convergence.gradient import CompressedGradient
-from refgrad.convergence.outward import lowered
 from refgrad.multilinear import gram_energy_bound
 from refgrad.rounding import gamma
 

@@ -23,8 +23,7 @@ from refgrad.nn import Module
 from refgrad.storage import HOSVD, SVD, Exact, Storage
 from refgrad.storage.exact import Dense
 from refgrad.tape import Record, Tape
-from refgrad.training.figure import require_matplotlib
-from refgrad.training.files import write_atomically
+from refgrad.training.figure import require_matplotlib, write_png
 from refgrad.training.step import compressed_weights
 
 if TYPE_CHECKING:
@@ -187,8 +186,7 @@ def write_bounds_figure(path: Path, rows: Sequence[BoundRow], store: str) -> Non
     ModuleNotFoundError
         Where matplotlib is not installed.
     """
-    figure = draw_bounds(rows, store)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+    write_png(path, draw_bounds(rows, store))
 
 
 def draw_bounds(rows: Sequence[BoundRow], store: str) -> Figure:

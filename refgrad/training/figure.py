@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["require_matplotlib", "write_certificate_figure", "write_figure"]
+__all__ = ["require_matplotlib", "write_certificate_figure", "write_figure", "write_png"]
 
 STYLES = {"exact": ("black", "o"), "svd": ("tab:orange", "s"), "hosvd": ("tab:blue", "^")}
 LEGEND = "store; labels: explained variance,\ntimes fewer numbers than exact"
@@ -36,6 +36,11 @@ def require_matplotlib() -> None:
         ) from error
 
 
+def write_png(path: Path, figure: Figure) -> None:
+    """Write a figure, whole or not at all."""
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+
+
 def write_figure(path: Path, runs: Sequence[RunRecord], dataset: str) -> None:
     """Draw the test accuracy of each run against the numbers it stored, on a logarithmic axis.
 
@@ -53,8 +58,7 @@ def write_figure(path: Path, runs: Sequence[RunRecord], dataset: str) -> None:
     ModuleNotFoundError
         Where matplotlib is not installed.
     """
-    figure = draw(runs, dataset)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+    write_png(path, draw(runs, dataset))
 
 
 def draw(runs: Sequence[RunRecord], dataset: str) -> Figure:
@@ -104,8 +108,7 @@ def write_certificate_figure(path: Path, runs: Sequence[RunRecord], dataset: str
     ModuleNotFoundError
         Where matplotlib is not installed.
     """
-    figure = draw_certificates(runs, dataset)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+    write_png(path, draw_certificates(runs, dataset))
 
 
 def draw_certificates(runs: Sequence[RunRecord], dataset: str) -> Figure:

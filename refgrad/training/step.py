@@ -15,11 +15,11 @@ import numpy as np
 from refgrad import functional
 from refgrad.accounting import activation_memory
 from refgrad.arguments import Array
-from refgrad.bounds import GradientBound, network_bound, weight_gradient_bound
-from refgrad.convergence import weight_of
+from refgrad.bounds import GradientBound, network_bound
+from refgrad.convergence import bounding
 from refgrad.nn import Conv2d, Linear, Module
 from refgrad.storage import Exact, Storage
-from refgrad.tape import Record, Tape
+from refgrad.tape import Tape
 
 __all__ = [
     "GradientComparison",
@@ -118,20 +118,12 @@ def take_step(
     Step
     """
     bounds: list[tuple[str, GradientBound]] = []
-
-    def observe(record: Record, grad_output: Array) -> None:
-        kept, name = record.kept_activation, weight_of(record, names)
-        assert kept is not None
-        assert name is not None
-        bounds.append((name, weight_gradient_bound(kept, grad_output, getattr(record.saved, "geometry", None))))
-
     with Tape(store=storage) as tape:
         parameters = model.watch(tape)
-        names = {tensor.index: name for name, tensor in parameters.items()}
         scores = model.apply(parameters, images, update_state=update_state)
         loss = functional.cross_entropy(scores, labels)
     memory = activation_memory(tape)
-    gradients = tape.gradient(loss, parameters, observe=observe if with_bounds else None)
+    gradients = tape.gradient(loss, parameters, observe=bounding(parameters, bounds) if with_bounds else None)
     return Step(
         loss=float(loss),
         gradients=gradients,
