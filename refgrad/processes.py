@@ -9,15 +9,16 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from collections.abc import Sequence
 from multiprocessing.context import BaseContext
 
 __all__ = ["context", "start_importing"]
 
-NEEDED = ["refgrad.oracle.workers", "refgrad.cli"]
+NEEDED = ("refgrad.oracle.workers", "refgrad.cli")
 """What a process that judges imports; the command line too, as every new process imports the main module anew."""
 
 
-def context() -> BaseContext:
+def context(needed: Sequence[str] = NEEDED) -> BaseContext:
     """Return what makes processes: on Linux a server that forks itself, elsewhere new interpreters.
 
     The server has imported what is needed, which takes longer than judging many an input. It imports refgrad alone,
@@ -27,7 +28,7 @@ def context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(NEEDED)
+    server.set_forkserver_preload(list(needed))  # what is not installed is passed over
     return server
 
 

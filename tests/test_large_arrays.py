@@ -15,6 +15,7 @@ from refgrad import accounting
 from refgrad.convolution import blocks, conv2d_forward, conv2d_weight_gradient, patches, small_groups
 from refgrad.geometry import ConvGeometry
 from refgrad.kernels import convolution as kernels
+from refgrad.ranges import ranges
 from tests.assertions import assert_same_bits
 
 TURNS = (2**31, 2**32)
@@ -181,7 +182,7 @@ def assert_cover(parts, length):
 
 @given(length=near_a_turn, longest=st.integers(2**26, 2**33))
 def test_ranges_beyond_2_to_the_32_are_the_whole(length, longest):
-    parts = list(blocks.ranges(length, longest))
+    parts = list(ranges(length, longest))
     assert_cover(parts, length)
     assert all(part.stop - part.start <= longest for part in parts)
 

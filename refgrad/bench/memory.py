@@ -6,19 +6,17 @@ samples has loaded its libraries and compiled its kernels, and has little free m
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
-import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 
 from refgrad.bench.contestants import COMPRESSION, EXACT, HOSVD, SVD, Contestant, StepResult, contestant_named
 from refgrad.bench.inputs import operands
 from refgrad.bench.machine import thread_count
 from refgrad.bench.shapes import LayerShape
+from refgrad.processes import context
 from refgrad.resident import ResidentMemory
 
 __all__ = ["PartMemory", "StepMemory", "measured_in_own_process", "step_memory", "traced_parts"]
@@ -149,9 +147,9 @@ def measured_in_own_process(
     ChildProcessError
         Where the process did not end well, as where memory ran out; the text says how.
     """
-    context = _context()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(  # type: ignore[attr-defined]
+    processes = context(["refgrad.bench.memory", "torch"])
+    receiver, sender = processes.Pipe(duplex=False)
+    process = processes.Process(  # type: ignore[attr-defined]
         target=_serve, args=(sender, shape, dtype, seed, name, threads), daemon=True
     )
     process.start()
@@ -183,15 +181,6 @@ def _serve(sender: Connection, shape: LayerShape, dtype: str, seed: int, name: s
         sender.send(f"{type(error).__name__}: {error}")
     finally:
         sender.close()
-
-
-def _context() -> BaseContext:
-    """Return what makes processes: on Linux copies of one that has imported it all, elsewhere new interpreters."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["refgrad.bench.memory", "torch"])  # what is not installed is passed over
-    return context
 
 
 def _contestant(shape: LayerShape, dtype: str, seed: int, name: str) -> Contestant:

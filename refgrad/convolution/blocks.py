@@ -12,8 +12,9 @@ from typing import TypeAlias
 import numpy as np
 
 from refgrad.arguments import Array
+from refgrad.ranges import ranges
 
-__all__ = ["Block", "affordable", "affordable_beside", "contiguous_rows", "output_blocks", "ranges"]
+__all__ = ["Block", "affordable", "affordable_beside", "contiguous_rows", "output_blocks"]
 
 WORKING_MEMORY = 8 * 2**20
 """Bytes that one call may allocate besides its result and one array of weight's shape.
@@ -45,18 +46,6 @@ def affordable_beside(nbytes: int, copied: int = 0) -> int:
     True
     """
     return min(affordable(), max(LEAST_MEMORY, nbytes // 4 - copied))
-
-
-def ranges(length: int, longest: int) -> Iterator[slice]:
-    """Cut 0 ... length into slices of at most `longest`.
-
-    Examples
-    --------
-    >>> list(ranges(5, 2))
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    for start in range(0, length, longest):
-        yield slice(start, min(start + longest, length))
 
 
 def output_blocks(

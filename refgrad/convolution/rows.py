@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.convolution import blocks
 from refgrad.convolution.patches import group_matrices, reads_inside
 from refgrad.geometry import ConvGeometry
+from refgrad.ranges import ranges
 
 __all__ = ["applies", "forward", "input_gradient", "turned", "weight_gradient"]
 
 MOST_COLUMNS = 4096
 """With more columns a product is no faster, and what is added to it has left the cache."""
-
-POINTWISE = (1, 1)
 
 
 def applies(
@@ -58,7 +56,7 @@ def forward(
 ) -> Array:
     """Return the output (B, O, H', W'), of the given shape, in so many bytes of working memory."""
     output, groups = np.empty(shape, x.dtype), geometry.groups
-    if geometry == ConvGeometry(POINTWISE, groups=groups) and x[0].nbytes <= memory:
+    if geometry == ConvGeometry((1, 1), groups=groups) and x[0].nbytes <= memory:
         matrices = group_matrices(weight, groups)
         for image, target in zip(x, output, strict=True):  # which is such a matrix already
             columns = np.ascontiguousarray(image).reshape(groups, matrices.shape[2], -1)
@@ -164,7 +162,7 @@ def _blocks(
     some_images = max(1, min(len(x), at_once // output_shape[2]))
     buffer, before = None, (0, 0)
     for images, rows in itertools.product(
-        blocks.ranges(len(x), some_images), blocks.ranges(output_shape[2], min(at_once, output_shape[2]))
+        ranges(len(x), some_images), ranges(output_shape[2], min(at_once, output_shape[2]))
     ):
         here = (images.stop - images.start, rows.stop - rows.start)
         columns = here[0] * here[1] * length

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.convolution import blocks
 from refgrad.geometry import ConvGeometry
+from refgrad.ranges import ranges
 
 __all__ = ["applies", "forward", "input_gradient", "weight_gradient"]
 
@@ -96,8 +96,8 @@ def _parts(
     capacity = _capacity(input_shape, output_shape, geometry, itemsize, memory)
     some_images = min(input_shape[0], capacity)
     per_group = (input_shape[1] // geometry.groups, output_shape[1] // geometry.groups)
-    for images in blocks.ranges(input_shape[0], some_images):
-        for groups in blocks.ranges(geometry.groups, capacity // some_images):
+    for images in ranges(input_shape[0], some_images):
+        for groups in ranges(geometry.groups, capacity // some_images):
             channels, out_channels = (slice(groups.start * count, groups.stop * count) for count in per_group)
             yield images, channels, out_channels
 

@@ -7,6 +7,7 @@ In: a tensor and either an explained variance or the ranks. Out: `svd` gives a `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -318,7 +319,7 @@ def sequential_hosvd(
     for mode in _permutation(order, tensor.ndim):
         found[mode] = leading_subspace(left, mode, explained_variance=number, rank=wanted[mode], method=method)
         core = left.mode_projected(found[mode].vectors, mode)
-        left = Scaled(core, 0, 0.0)
+        left = Scaled(core, 0, math.nan)  # the energies that are asked for are those of its unfoldings
     subspaces = [found[mode] for mode in range(tensor.ndim)]
     return Tucker(
         core=scaled.restored(left.tensor),

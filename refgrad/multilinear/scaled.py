@@ -16,6 +16,7 @@ import numpy as np
 
 from refgrad.arguments import Array, float_array
 from refgrad.multilinear.unfolding import along_mode
+from refgrad.ranges import ranges
 
 __all__ = ["Pieces", "Scaled", "frozen_copy", "scaled_to_one"]
 
@@ -152,9 +153,9 @@ class Scaled:
         numbers = math.prod(ranks)
         room = max(1, max(PIECE, self.tensor.nbytes // (8 * FRACTION)) // numbers)
         core = np.empty((first.shape[1], *ranks), self.tensor.dtype)
-        for some_ranks in _ranges(first.shape[1], room):
+        for some_ranks in ranges(first.shape[1], room):
             total = np.zeros((some_ranks.stop - some_ranks.start, numbers))
-            for samples in _ranges(len(first), room):
+            for samples in ranges(len(first), room):
                 inner = self._projected_samples(samples, others)
                 total += first[samples, some_ranks].T @ inner.reshape(-1, numbers)
             core[some_ranks] = np.ldexp(total, self.exponent).reshape(-1, *ranks)
@@ -177,7 +178,6 @@ class Scaled:
         """
         shape = self.tensor.shape
         result = np.empty((*shape[:mode], vectors.shape[1], *shape[mode + 1 :]))
-
         for place, piece in self.columns(mode):
             target = np.moveaxis(result[(*place[:mode], slice(None), *place[mode + 1 :])], mode, 0)
             target[...] = (vectors.T @ piece).reshape(target.shape)
@@ -189,7 +189,6 @@ class Scaled:
         result = np.zeros((len(part), *(matrix.shape[1] for matrix in others)))
         # Of two products that follow one another, the one with the smaller 1/n - 1/K is cheaper first.
         modes = sorted(range(1, part.ndim), key=lambda mode: 1 / part.shape[mode] - 1 / result.shape[mode])
-
         for place, piece in self._pieces(part, None, self._piece):
             product = piece
             for mode in modes:
@@ -246,26 +245,21 @@ def scaled_to_one(tensor: Array) -> Scaled:
         Where it has no axes, an empty one, an entry that is not finite, or a norm that its dtype cannot hold.
     """
     float_array("tensor", tensor, minimum_axes=1)
-    scaled = Scaled(tensor, 0, 0.0)
-    energy = _energy(scaled)
-    if tensor.dtype != np.float64 and math.isfinite(energy):
-        scaled = Scaled(tensor, 0, energy)
-    elif not 1.0 / HELD_AS_IT_IS < energy < HELD_AS_IT_IS:
+    exponent, energy = 0, _energy(tensor, 0)
+    if not (math.isfinite(energy) if tensor.dtype == np.float32 else 1.0 / HELD_AS_IT_IS < energy < HELD_AS_IT_IS):
         largest = max(float(tensor.max()), -float(tensor.min()))
         if not math.isfinite(largest):
             float_array("tensor", tensor, finite=True)
-        scaled = Scaled(tensor, math.frexp(largest)[1], 0.0)
-        scaled = Scaled(tensor, scaled.exponent, _energy(scaled))
-    else:
-        scaled = Scaled(tensor, 0, energy)
+        exponent = math.frexp(largest)[1]
+        energy = _energy(tensor, exponent)
     # Half, so that rounding a core or a singular value, none of which exceeds the norm, stays in range as well.
     limit = float(np.finfo(tensor.dtype).max) / 2.0
-    if scaled.exponent >= 0 and math.sqrt(scaled.energy) > math.ldexp(limit, -scaled.exponent):
+    if exponent >= 0 and math.sqrt(energy) > math.ldexp(limit, -exponent):
         raise ValueError(
             f"tensor must have a Frobenius norm of at most {limit:.3g}, half of the largest {tensor.dtype} number, "
-            f"got {math.sqrt(scaled.energy):.3g} * 2**{scaled.exponent}; divide it by a power of two first"
+            f"got {math.sqrt(energy):.3g} * 2**{exponent}; divide it by a power of two first"
         )
-    return scaled
+    return Scaled(tensor, exponent, energy)
 
 
 def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -275,13 +269,10 @@ def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
     return result
 
 
-def _energy(scaled: Scaled) -> float:
+def _energy(tensor: Array, exponent: int) -> float:
     with np.errstate(all="ignore"):  # whoever asks looks at what comes out
-        return math.fsum(float(piece.reshape(-1) @ piece.reshape(-1)) for _, piece in scaled.columns(0))
-
-
-def _ranges(length: int, at_once: int) -> list[slice]:
-    return [slice(start, min(start + at_once, length)) for start in range(0, length, at_once)]
+        pieces = Scaled(tensor, exponent, math.nan).columns(0)
+        return math.fsum(float(piece.reshape(-1) @ piece.reshape(-1)) for _, piece in pieces)
 
 
 def _places(shape: tuple[int, ...], kept: int | None, numbers: int) -> Iterator[Place]:
@@ -296,7 +287,7 @@ def _places(shape: tuple[int, ...], kept: int | None, numbers: int) -> Iterator[
         yield whole
         return
     some = max(1, numbers * shape[axis] // size)
-    for part in _ranges(shape[axis], some):
+    for part in ranges(shape[axis], some):
         if some > 1:
             yield (*whole[:axis], part, *whole[axis + 1 :])
             continue

@@ -15,6 +15,7 @@ import numpy as np
 from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
 from refgrad.multilinear.unfolding import along_mode
+from refgrad.ranges import ranges
 from refgrad.storage.order import Counts, Plan, best_plan
 from refgrad.storage.sizes import Sizes
 
@@ -106,13 +107,13 @@ class _Contraction:
         sums = result.reshape(full.groups, full.out_channels, -1)[:, :, : full.channels * counts.taps]
         in_place = counts.written_in_place(blocks)
         for group, batch, rows, channels in itertools.product(
-            _parts(full.groups, blocks.groups),
-            _parts(full.batch, blocks.batch),
-            _parts(full.rows, blocks.rows),
-            _parts(full.channels, blocks.channels),
+            ranges(full.groups, blocks.groups),
+            ranges(full.batch, blocks.batch),
+            ranges(full.rows, blocks.rows),
+            ranges(full.channels, blocks.channels),
         ):
             core_side = self._core_side(group, batch, rows, channels).swapaxes(1, 2)
-            for outs in _parts(full.out_channels, blocks.out_channels):
+            for outs in ranges(full.out_channels, blocks.out_channels):
                 target = sums[group, outs, channels.start * counts.taps : channels.stop * counts.taps]
                 if in_place:
                     np.matmul(self._gradient_side(group, batch, rows, outs), core_side, out=target)
@@ -217,8 +218,8 @@ class _Contraction:
         sums = sums.reshape(groups, -1, sums.shape[-1])
         result = result.reshape(*sums.shape[:2], -1, taps)
         outs_at_once = max(1, self.plan.working_numbers // sums.shape[2])
-        for group in _parts(groups, max(1, outs_at_once // sums.shape[1])):
-            for outs in _parts(sums.shape[1], outs_at_once):
+        for group in ranges(groups, max(1, outs_at_once // sums.shape[1])):
+            for outs in ranges(sums.shape[1], outs_at_once):
                 ordered = self._in_order(sums[group, outs])
                 if self.plan.order.channels:
                     result[group, outs] = ordered
@@ -234,15 +235,11 @@ class _Contraction:
         """Return a copy (groups, O, C, taps) of sums that are (projected taps, channels, other taps) block by block."""
         counts, lengths = self.counts, sums.shape[:2]
         ordered = np.empty((*lengths, counts.full.channels, *counts.kernel), sums.dtype)
-        for part in _parts(counts.full.channels, self.plan.blocks.channels):
+        for part in ranges(counts.full.channels, self.plan.blocks.channels):
             block = sums[:, :, part.start * counts.taps : part.stop * counts.taps]
             block = block.reshape(*lengths, *counts.projected_taps, _length(part), *counts.expanded_taps)
             ordered[:, :, part] = block.transpose(0, 1, 4, 2, 5, 3, 6).reshape(*lengths, _length(part), *counts.kernel)
         return ordered.reshape(*lengths, counts.full.channels, counts.taps)
-
-
-def _parts(length: int, part: int) -> list[slice]:
-    return [slice(start, min(start + part, length)) for start in range(0, length, part)]
 
 
 def _length(part: slice) -> int:
