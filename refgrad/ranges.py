@@ -1,13 +1,18 @@
-"""How a length is cut into pieces that are worked on one after the other.
+"""How a length, or an array, is cut into pieces that are worked on one after the other.
 
-In: a length, and the longest piece. Out: slices.
+In: a length, and the longest piece; a shape, and the largest one. Out: slices.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import TypeAlias
 
-__all__ = ["ranges"]
+__all__ = ["Place", "places", "ranges"]
+
+Place: TypeAlias = tuple[slice, ...]
+"""Where in an array a piece stands: a slice for each axis."""
 
 
 def ranges(length: int, longest: int) -> Iterator[slice]:
@@ -20,3 +25,23 @@ def ranges(length: int, longest: int) -> Iterator[slice]:
     """
     for start in range(0, length, longest):
         yield slice(start, min(start + longest, length))
+
+
+def places(shape: tuple[int, ...], kept: int | None, numbers: int) -> Iterator[Place]:
+    """Cut an array, leaving one axis whole, into parts of at most so many numbers, or the smallest that there are.
+
+    The axes are cut from the first one on, so that the parts follow one another in C order.
+    """
+    size = math.prod(shape)
+    axis = next((axis for axis, length in enumerate(shape) if axis != kept and length > 1), None)
+    whole = tuple(slice(0, length) for length in shape)
+    if size <= numbers or axis is None:
+        yield whole
+        return
+    some = max(1, numbers * shape[axis] // size)
+    for part in ranges(shape[axis], some):
+        if some > 1:
+            yield (*whole[:axis], part, *whole[axis + 1 :])
+            continue
+        for place in places((*shape[:axis], 1, *shape[axis + 1 :]), kept, numbers):
+            yield (*place[:axis], part, *place[axis + 1 :])

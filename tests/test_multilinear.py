@@ -652,7 +652,7 @@ def test_no_svd_is_of_more_columns_than_rows(monkeypatch):
 
 
 def test_gram_gives_way_to_the_svd_where_the_eigenvalues_do_not_converge(monkeypatch):
-    def diverge(_):
+    def diverge(*_, **__):
         raise np.linalg.LinAlgError("Eigenvalues did not converge")
 
     tensor = random_tensor(3, 4, 5)

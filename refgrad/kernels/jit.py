@@ -18,9 +18,14 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
-__all__ = ["MachineCode", "kernel", "summing_kernel"]
+__all__ = ["MachineCode", "compiling", "kernel", "summing_kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiling() -> bool:
+    """Tell whether kernels are compiled, rather than run as plain Python, for which some are not made."""
+    return not cast(Any, numba.config).DISABLE_JIT
 
 
 def kernel(function: Function) -> Function:
@@ -34,7 +39,7 @@ def summing_kernel(function: Function) -> Function:
 
 
 def _compiled(function: Function, **options: Any) -> Function:
-    dispatcher = numba.njit(**options)(function)
+    dispatcher = numba.njit(nogil=True, **options)(function)
     if dispatcher is not function:  # the JIT is not disabled
         # RuntimeError is numba's word for: there is no folder that can be written to. Each process compiles then.
         with contextlib.suppress(RuntimeError):

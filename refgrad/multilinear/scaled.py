@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from refgrad.arguments import Array, float_array
+from refgrad.multilinear.panels import add_projected, compiled, energy, gram
 from refgrad.multilinear.unfolding import along_mode
-from refgrad.ranges import ranges
+from refgrad.ranges import Place, places, ranges
 
 __all__ = ["Pieces", "Scaled", "frozen_copy", "scaled_to_one"]
 
@@ -39,7 +40,6 @@ A square that underflows then is of an entry under 2^-361 |A|, on which nothing 
 matrices below 2^-405 by a factor that rounds, is not asked for one.
 """
 
-Place: TypeAlias = tuple[slice, ...]
 Pieces: TypeAlias = Iterator[tuple[Place, Array]]
 
 
@@ -107,12 +107,14 @@ class Scaled:
                 yield (*place[1 : mode + 1], place[0], *place[mode + 1 :]), piece.reshape(length, -1)
 
     def gram(self, mode: int) -> Array:
-        """Return A_(j) A_(j)^T (n_mode, n_mode) of the scaled tensor.
+        """Return A_(j) A_(j)^T (n_mode, n_mode) of the scaled tensor; below the diagonal there may be anything.
 
-        NumPy's product of a matrix with its own transpose is BLAS's symmetric one: half the multiply-adds. SciPy's
-        wrappers would save the second matrix, but they call another copy of OpenBLAS, whose threads and those of
-        NumPy's get into each other's way for milliseconds at every change.
+        Where no compiled loop does it: NumPy's product of a matrix with its own transpose is BLAS's symmetric one, half
+        the multiply-adds. SciPy's wrappers would save the second matrix, but they call another copy of OpenBLAS, whose
+        threads and those of NumPy's get into each other's way for milliseconds at every change.
         """
+        if self.exponent == 0 and compiled(self.tensor):
+            return gram(self.tensor, mode, self.tensor.nbytes // FRACTION)
         length = self.tensor.shape[mode]
         total, product = np.zeros((length, length)), np.empty((length, length))
         for _, piece in self.columns(mode):
@@ -156,7 +158,8 @@ class Scaled:
         for some_ranks in ranges(first.shape[1], room):
             total = np.zeros((some_ranks.stop - some_ranks.start, numbers))
             for samples in ranges(len(first), room):
-                inner = self._projected_samples(samples, others)
+                inner = np.zeros((samples.stop - samples.start, *ranks))
+                self._project_samples(self.tensor[samples], others, inner)
                 total += first[samples, some_ranks].T @ inner.reshape(-1, numbers)
             core[some_ranks] = np.ldexp(total, self.exponent).reshape(-1, *ranks)
         core.flags.writeable = False
@@ -183,10 +186,14 @@ class Scaled:
             target[...] = (vectors.T @ piece).reshape(target.shape)
         return result
 
-    def _projected_samples(self, samples: slice, others: Sequence[Array]) -> Array:
-        """Return some samples, projected on all modes but the first: (samples, K_2, ..., K_d)."""
-        part = self.tensor[samples]
-        result = np.zeros((len(part), *(matrix.shape[1] for matrix in others)))
+    def _project_samples(self, part: Array, others: Sequence[Array], result: Array) -> None:
+        """Add some samples, projected on all modes but the first, to (samples, K_2, ..., K_d)."""
+        if self.exponent == 0 and compiled(self.tensor):
+            # A sample in parts is projected in parts, all that follows its first product as often.
+            sample = part[0].size
+            fits = sample <= min(4 * PIECE, self.tensor.size // FRACTION)
+            add_projected(part, others, result, max(self._piece, sample if fits else 0))
+            return
         # Of two products that follow one another, the one with the smaller 1/n - 1/K is cheaper first.
         modes = sorted(range(1, part.ndim), key=lambda mode: 1 / part.shape[mode] - 1 / result.shape[mode])
         for place, piece in self._pieces(part, None, self._piece):
@@ -194,7 +201,6 @@ class Scaled:
             for mode in modes:
                 product = along_mode(product, others[mode - 1][place[mode]].T, mode)
             result[place[0]] += product
-        return result
 
     @property
     def _piece(self) -> int:
@@ -214,7 +220,7 @@ class Scaled:
         """
         as_it_is = self.exponent == 0 and self.tensor.dtype == np.float64
         buffer = np.empty(0)
-        for place in _places(view.shape, kept, numbers):
+        for place in places(view.shape, kept, numbers):
             part = view[place]
             if as_it_is and part.flags.c_contiguous:
                 yield place, part
@@ -245,21 +251,21 @@ def scaled_to_one(tensor: Array) -> Scaled:
         Where it has no axes, an empty one, an entry that is not finite, or a norm that its dtype cannot hold.
     """
     float_array("tensor", tensor, minimum_axes=1)
-    exponent, energy = 0, _energy(tensor, 0)
-    if not (math.isfinite(energy) if tensor.dtype == np.float32 else 1.0 / HELD_AS_IT_IS < energy < HELD_AS_IT_IS):
+    exponent, squares = 0, _energy(tensor, 0)
+    if not (math.isfinite(squares) if tensor.dtype == np.float32 else 1.0 / HELD_AS_IT_IS < squares < HELD_AS_IT_IS):
         largest = max(float(tensor.max()), -float(tensor.min()))
         if not math.isfinite(largest):
             float_array("tensor", tensor, finite=True)
         exponent = math.frexp(largest)[1]
-        energy = _energy(tensor, exponent)
+        squares = _energy(tensor, exponent)
     # Half, so that rounding a core or a singular value, none of which exceeds the norm, stays in range as well.
     limit = float(np.finfo(tensor.dtype).max) / 2.0
-    if exponent >= 0 and math.sqrt(energy) > math.ldexp(limit, -exponent):
+    if exponent >= 0 and math.sqrt(squares) > math.ldexp(limit, -exponent):
         raise ValueError(
             f"tensor must have a Frobenius norm of at most {limit:.3g}, half of the largest {tensor.dtype} number, "
-            f"got {math.sqrt(energy):.3g} * 2**{exponent}; divide it by a power of two first"
+            f"got {math.sqrt(squares):.3g} * 2**{exponent}; divide it by a power of two first"
         )
-    return Scaled(tensor, exponent, energy)
+    return Scaled(tensor, exponent, squares)
 
 
 def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -270,26 +276,8 @@ def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _energy(tensor: Array, exponent: int) -> float:
+    if exponent == 0 and compiled(tensor):
+        return energy(tensor)
     with np.errstate(all="ignore"):  # whoever asks looks at what comes out
         pieces = Scaled(tensor, exponent, math.nan).columns(0)
         return math.fsum(float(piece.reshape(-1) @ piece.reshape(-1)) for _, piece in pieces)
-
-
-def _places(shape: tuple[int, ...], kept: int | None, numbers: int) -> Iterator[Place]:
-    """Cut an array, leaving one axis whole, into parts of at most so many numbers, or the smallest that there are.
-
-    The axes are cut from the first one on, so that the parts follow one another in C order.
-    """
-    size = math.prod(shape)
-    axis = next((axis for axis, length in enumerate(shape) if axis != kept and length > 1), None)
-    whole = tuple(slice(0, length) for length in shape)
-    if size <= numbers or axis is None:
-        yield whole
-        return
-    some = max(1, numbers * shape[axis] // size)
-    for part in ranges(shape[axis], some):
-        if some > 1:
-            yield (*whole[:axis], part, *whole[axis + 1 :])
-            continue
-        for place in _places((*shape[:axis], 1, *shape[axis + 1 :]), kept, numbers):
-            yield (*place[:axis], part, *place[axis + 1 :])

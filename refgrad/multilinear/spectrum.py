@@ -280,7 +280,7 @@ def _gram_eigen(scaled: Scaled, mode: int) -> tuple[Array, Array] | None:
     if rows >= columns:
         return None
     try:
-        eigenvalues, vectors = np.linalg.eigh(scaled.gram(mode))
+        eigenvalues, vectors = np.linalg.eigh(scaled.gram(mode), UPLO="U")
     except np.linalg.LinAlgError:
         return None
     return vectors[:, ::-1], np.maximum(eigenvalues[::-1], 0.0)

@@ -1,0 +1,434 @@
+"""Products with the unfoldings of a tensor, whose few long rows BLAS multiplies at a fraction of its rate.
+
+In: a C-contiguous tensor of float32 or float64, by its address, seen as (before, rows, after): the mode that is
+unfolded between what lies before it and what lies after. Out: its Gram matrix or its projection, in float64, in arrays
+that the caller allocated.
+
+Columns of the unfolding are copied to a panel as float64, each to a row. The panel stays in the cache while products of
+its rows or columns are summed up, in tiles that the registers hold. What is done with registers is written out for
+LLVM, which does not find it in a loop over numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from refgrad.arguments import Array
+from refgrad.kernels.jit import kernel
+
+__all__ = ["SIDE", "add_gram", "add_squares", "project"]
+
+Pair: TypeAlias = tuple[int, int]
+Extents: TypeAlias = tuple[int, int, int]
+
+FEATURES = llvmlite.binding.get_host_cpu_features()
+
+VECTOR = 8 if FEATURES.get("avx512f") else 4 if FEATURES.get("avx") else 2
+"""How many float64 numbers a register holds."""
+
+TILE_ROWS = 8 if FEATURES.get("avx512f") else 4
+"""The sums of so many rows and of up to three vectors of columns fill the registers: 24 of 32, or 12 of 16."""
+
+SIDE = 8
+"""A multiple of `VECTOR` and of `TILE_ROWS`: what the sides of panels and of results must be multiples of."""
+
+NUMBER = 8
+"""Bytes of a float64."""
+
+LINE = 64
+"""Bytes of a cache line."""
+
+INDEX = ir.IntType(64)
+WIDE = ir.DoubleType()
+LANES = ir.VectorType(WIDE, VECTOR)
+
+
+def _constant(number: int) -> ir.Constant:
+    return ir.Constant(INDEX, number)
+
+
+def _order(lanes: Sequence[int]) -> ir.Constant:
+    """Return the mask of a shuffle."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), list(lanes))
+
+
+def _read(builder: Any, address: Any, kind: Any, alignment: int = NUMBER) -> Any:
+    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value.align = alignment
+    return value
+
+
+def _write(builder: Any, value: Any, address: Any) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = NUMBER
+
+
+def _read_wide(builder: Any, address: Any, number_type: types.Float, length: int) -> Any:
+    """Read one number, or a vector of them, of float32 or float64, as float64."""
+    if number_type == types.float64:
+        return _read(builder, address, WIDE if length == 1 else LANES)
+    narrow = ir.FloatType()
+    value = _read(builder, address, narrow if length == 1 else ir.VectorType(narrow, length), NUMBER // 2)
+    return builder.fpext(value, WIDE if length == 1 else LANES)
+
+
+def _prefetch(builder: Any, address: Any, ahead: int) -> None:
+    """Ask for what is to be read soon: of rows that lie pages apart the processor does not see it coming."""
+    pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    insert: Any = cgutils.get_or_insert_function
+    function = insert(builder.module, signature, "llvm.prefetch.p0i8")
+    place = builder.inttoptr(builder.add(address, _constant(ahead)), pointer)
+    builder.call(function, [place, *(ir.Constant(flag, number) for number in (0, 3, 1))])  # to read; keep it; data
+
+
+def _copying(length: int) -> Any:
+    @intrinsic
+    def copy(context: Any, source: Any, target: Any, zero: Any) -> Any:
+        """Copy so many neighbours of the type of `zero` to where float64 ones stand."""
+        del context, source, target
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _write(builder, _read_wide(builder, arguments[0], signature.args[2], length), arguments[1])
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp, zero), code
+
+    return copy
+
+
+copy_number, copy_vector = _copying(1), _copying(VECTOR)
+
+
+def _copy_transposed(context: Any, source: Any, source_step: Any, target: Any, target_step: Any, zero: Any) -> Any:
+    """Copy a square of VECTOR rows, as columns. Steps are bytes from a row to the next."""
+    del context, source, source_step, target, target_step
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, source_step, target, target_step, _ = arguments
+        rows = []
+        for _ in range(VECTOR):
+            rows.append(_read_wide(builder, source, signature.args[4], VECTOR))
+            source = builder.add(source, source_step)
+        # The two squares off the diagonal change places; first of one number each, then of 2 x 2, 4 x 4, ...
+        half = 1
+        while half < VECTOR:
+            upper = _order([VECTOR + lane - half if lane & half else lane for lane in range(VECTOR)])
+            lower = _order([VECTOR + lane if lane & half else lane + half for lane in range(VECTOR)])
+            for i in range(VECTOR):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    rows[i] = builder.shuffle_vector(*pair, upper)
+                    rows[i + half] = builder.shuffle_vector(*pair, lower)
+            half *= 2
+        for row in rows:
+            _write(builder, row, target)
+            target = builder.add(target, target_step)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.intp, zero), code
+
+
+def _add_square(context: Any, source: Any, target: Any, zero: Any) -> Any:
+    """Add the squares of a vector of numbers to a vector of float64."""
+    del context, source, target
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, fused = _read_wide(builder, arguments[0], signature.args[2], VECTOR), ("contract",)
+        old = _read(builder, arguments[1], LANES)
+        _write(builder, builder.fadd(old, builder.fmul(values, values, flags=fused), flags=fused), arguments[1])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, zero), code
+
+
+copy_transposed: Any = intrinsic(_copy_transposed)
+add_square: Any = intrinsic(_add_square)
+
+
+def _tile_of(vectors: int) -> Any:
+    @intrinsic
+    def tile(
+        context: Any, left: Any, across: Any, left_step: Any, right: Any, right_step: Any, zero: Any, count: Any,
+        target: Any, width: Any, added: Any,
+    ) -> Any:  # fmt: skip
+        """Write a sum of `count` >= 1 outer products to TILE_ROWS x (vectors VECTOR) numbers of a matrix, or add it.
+
+        The first factor of each is TILE_ROWS numbers, `across` bytes apart, the second one so many vectors, of the type
+        of `zero`, that follow one another. left and right are the addresses of the first product's, the steps lead to
+        the next one's; target is the address of the first sum, and a row of them is `width` bytes from the next.
+        """
+        del context, left, across, left_step, right, right_step, count, target, width
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            left, across, left_step, right, right_step, _, count, target, width, _ = arguments
+            number_type = signature.args[5]
+            vector_bytes = VECTOR * number_type.bitwidth // 8
+            before = builder.block
+            loop, after = builder.append_basic_block("products"), builder.append_basic_block("sums")
+            builder.branch(loop)
+
+            builder.position_at_end(loop)
+            counted, at_left, at_right = (builder.phi(INDEX) for _ in range(3))
+            sums = [[builder.phi(LANES) for _ in range(vectors)] for _ in range(TILE_ROWS)]
+            columns = [
+                _read_wide(builder, builder.add(at_right, _constant(vector_bytes * v)), number_type, VECTOR)
+                for v in range(vectors)
+            ]
+            changes = [
+                (counted, _constant(0), builder.add(counted, _constant(1))),
+                (at_left, left, builder.add(at_left, left_step)),
+                (at_right, right, builder.add(at_right, right_step)),
+            ]
+            if signature.args[9] == types.none:
+                for line in (2, 3):
+                    _prefetch(builder, at_right, line * LINE)
+            undefined, fused, address = ir.Constant(LANES, ir.Undefined), ("contract",), at_left
+            for row in sums:
+                number = _read(builder, address, WIDE)
+                number = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+                factor = builder.shuffle_vector(number, undefined, _order([0] * VECTOR))
+                for old, column in zip(row, columns, strict=True):
+                    new = builder.fadd(old, builder.fmul(factor, column, flags=fused), flags=fused)
+                    changes.append((old, ir.Constant(LANES, [0.0] * VECTOR), new))
+                address = builder.add(address, across)
+            for phi, first, following in changes:
+                phi.add_incoming(first, before)
+                phi.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", changes[0][2], count), loop, after)
+
+            builder.position_at_end(after)
+            results = iter(changes[3:])
+            for _ in range(TILE_ROWS):
+                for v in range(vectors):
+                    place, (_, _, value) = builder.add(target, _constant(NUMBER * VECTOR * v)), next(results)
+                    if signature.args[9] != types.none:
+                        value = builder.fadd(_read(builder, place, LANES), value)
+                    _write(builder, value, place)
+                target = builder.add(target, width)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 5, zero, *[types.intp] * 3, added), code
+
+    return tile
+
+
+tile_1, tile_2, tile_3 = _tile_of(1), _tile_of(2), _tile_of(3)
+
+
+@kernel
+def outer_products(
+    left: int, across: int, left_step: int, right: int, right_step: int, zero: Any, count: int, target: int, width: int,
+    added: Any, vectors: int,
+) -> None:  # fmt: skip
+    """Fill a tile of one, two or three vectors, or add to it."""
+    if vectors == 3:
+        tile_3(left, across, left_step, right, right_step, zero, count, target, width, added)
+    elif vectors == 2:
+        tile_2(left, across, left_step, right, right_step, zero, count, target, width, added)
+    else:
+        tile_1(left, across, left_step, right, right_step, zero, count, target, width, added)
+
+
+@kernel
+def tile_vectors(columns: int) -> int:
+    """Return how many vectors the next tile takes of so many columns: three, but rather 2 + 2 than 3 + 1."""
+    vectors = columns // VECTOR
+    return 2 if vectors == 4 else min(vectors, 3)
+
+
+@kernel
+def fill_panel(source: int, zero: Any, size: int, extents: Extents, outer: Pair, inner: Pair, panel: Array) -> None:
+    """Copy columns of the unfolding to the first rows of a panel: those of `outer` x `inner`, in C order."""
+    _, rows, after = extents
+    width, step, count = NUMBER * panel.shape[1], after * size, inner[1] - inner[0]
+    target = panel.ctypes.data
+    whole_rows, whole_columns = rows - rows % VECTOR, count - count % VECTOR
+    for block in range(outer[0], outer[1]):
+        begin = source + (block * rows * after + inner[0]) * size
+        if after == 1:  # a column lies in the tensor as it does in the panel
+            for row in range(0, whole_rows, VECTOR):
+                copy_vector(begin + row * size, target + NUMBER * row, zero)
+            for row in range(whole_rows, rows):
+                copy_number(begin + row * size, target + NUMBER * row, zero)
+            target += width
+            continue
+        for row in range(0, whole_rows, VECTOR):
+            start, to = begin + row * step, target + NUMBER * row
+            for column in range(0, whole_columns, VECTOR):
+                copy_transposed(start + column * size, step, to + column * width, width, zero)
+            for column in range(whole_columns, count):
+                for lane in range(VECTOR):
+                    copy_number(start + lane * step + column * size, to + column * width + NUMBER * lane, zero)
+        for row in range(whole_rows, rows):
+            for column in range(count):
+                copy_number(begin + row * step + column * size, target + column * width + NUMBER * row, zero)
+        target += count * width
+
+
+@kernel
+def columns_of(block: int, extents: Extents, at_once: int) -> tuple[Pair, Pair]:
+    """Return which of `before`, and which of `after`, are the columns of a block.
+
+    Either of several before, with all that lies after them, or an even part of what lies after one.
+    """
+    before, _, after = extents
+    if after < at_once:
+        together = at_once // after
+        return (block * together, min(before, (block + 1) * together)), (0, after)
+    parts = (after + at_once - 1) // at_once
+    part = block % parts
+    return (block // parts, block // parts + 1), (part * after // parts, (part + 1) * after // parts)
+
+
+@kernel
+def add_gram(
+    source: int, zero: Any, size: int, extents: Extents, blocks: Pair, columns: Pair, panel: Array, total: Array
+) -> None:
+    """Add products of some of the unfolding's columns to a Gram matrix, to some of ITS columns.
+
+    Parameters
+    ----------
+    source : int
+        The address of the tensor's first number.
+    zero : float32 or float64
+        A number of the tensor's type.
+    size : int
+        Its bytes.
+    extents : three ints
+        before, rows, after.
+    blocks : pair of ints
+        The first block of columns of the unfolding, as many as a panel holds, and the one behind the last.
+    columns : pair of ints
+        The first column of the matrix that is computed and the one behind the last, multiples of `SIDE`. Of each, what
+        is above the diagonal is right; below there may be anything.
+    panel : array (columns at a time, some)
+        float64, zeros; with at least as many columns as `total`.
+    total : array (side, side)
+        float64, added to.
+    """
+    side, width, total_width = total.shape[0], NUMBER * panel.shape[1], NUMBER * total.shape[1]
+    for block in range(blocks[0], blocks[1]):
+        outer, inner = columns_of(block, extents, panel.shape[0])
+        fill_panel(source, zero, size, extents, outer, inner, panel)
+        count = (outer[1] - outer[0]) * (inner[1] - inner[0])
+        first, target = panel.ctypes.data, total.ctypes.data
+        column = columns[0]
+        while column < columns[1]:
+            vectors = tile_vectors(columns[1] - column)
+            stop = column + vectors * VECTOR
+            right = first + NUMBER * column
+            for row in range(0, min(side, stop), TILE_ROWS):
+                left, to = first + NUMBER * row, target + row * total_width + NUMBER * column
+                outer_products(left, NUMBER, width, right, width, 0.0, count, to, total_width, True, vectors)
+            column = stop
+
+
+@kernel
+def project(
+    source: int, zero: Any, size: int, extents: Extents, vectors: Array, panel: Array, products: Array, result: Array
+) -> None:
+    """Multiply the columns of an unfolding by the transpose of some vectors.
+
+    Parameters
+    ----------
+    source, zero, size, extents
+        As for `add_gram`.
+    vectors : array (rows, ranks)
+        float64, C-contiguous; the ranks are a multiple of `SIDE`, filled up with zeros.
+    panel : array (columns at a time, side)
+        float64, overwritten; columns at a time are a multiple of `SIDE`, and the side is at least the number of rows.
+    products : array (columns at a time, some)
+        float64, overwritten; with at least as many columns as ranks.
+    result : array (before, K, after)
+        float64, C-contiguous, overwritten; K of the ranks.
+    """
+    if extents[2] < VECTOR:
+        _project_panels(source, zero, size, extents, vectors, panel, products, result)
+    else:
+        _project_in_place(source, zero, size, extents, vectors, products, result)
+
+
+@kernel
+def _project_in_place(
+    source: int, zero: Any, size: int, extents: Extents, vectors: Array, products: Array, result: Array
+) -> None:
+    """Do it for columns that lie side by side, in vectors; the last vector overlaps the one before."""
+    before, rows, after = extents
+    kept, ranks = result.shape[1], vectors.shape[1]
+    step, width = after * size, NUMBER * after
+    scratch, scratch_width = products.ctypes.data, NUMBER * 3 * VECTOR
+    for block in range(before):
+        begin, end = source + block * rows * step, result.ctypes.data + block * kept * width
+        column = 0
+        while column < after:
+            of_tile = 1
+            if after - column < VECTOR:
+                column = after - VECTOR
+            else:
+                of_tile = tile_vectors(after - column)
+            right = begin + column * size
+            for rank in range(0, ranks, TILE_ROWS):
+                left, target = vectors.ctypes.data + NUMBER * rank, end + rank * width + NUMBER * column
+                whole = rank + TILE_ROWS <= kept
+                to, to_width = (target, width) if whole else (scratch, scratch_width)
+                outer_products(left, NUMBER, NUMBER * ranks, right, step, zero, rows, to, to_width, None, of_tile)
+                if not whole:
+                    for row in range(kept - rank):
+                        for number in range(0, NUMBER * of_tile * VECTOR, NUMBER * VECTOR):
+                            copy_vector(scratch + row * scratch_width + number, target + row * width + number, 0.0)
+            column += of_tile * VECTOR
+
+
+@kernel
+def _project_panels(
+    source: int, zero: Any, size: int, extents: Extents, vectors: Array, panel: Array, products: Array, result: Array
+) -> None:
+    """Do it for columns that do not, from panels."""
+    after, at_once = extents[2], panel.shape[0]
+    kept, ranks = result.shape[1], vectors.shape[1]
+    width, step = NUMBER * panel.shape[1], NUMBER * ranks
+    together = at_once // after
+    for block in range((extents[0] + together - 1) // together):
+        outer, inner = columns_of(block, extents, at_once)
+        fill_panel(source, zero, size, extents, outer, inner, panel)
+        count = (outer[1] - outer[0]) * after
+        for row in range(0, count, TILE_ROWS):
+            left, target = panel.ctypes.data + row * width, products.ctypes.data + row * step
+            column = 0
+            while column < ranks:
+                of_tile = tile_vectors(ranks - column)
+                right, to = vectors.ctypes.data + NUMBER * column, target + NUMBER * column
+                outer_products(left, width, NUMBER, right, step, 0.0, vectors.shape[0], to, step, None, of_tile)
+                column += of_tile * VECTOR
+        written = result.ctypes.data + outer[0] * kept * after * NUMBER
+        for image in range(outer[1] - outer[0]):
+            first = products.ctypes.data + image * after * step
+            for rank in range(kept):
+                for place in range(after):
+                    copy_number(first + place * step + NUMBER * rank, written, 0.0)
+                    written += NUMBER
+
+
+@kernel
+def add_squares(source: int, zero: Any, size: int, count: int, sums: Array) -> None:
+    """Add the squares of neighbouring numbers to float64 sums (SIDE x SIDE), each number's to one of them.
+
+    Parameters
+    ----------
+    source, zero, size
+        As for `add_gram`.
+    count : int
+        How many numbers, a multiple of SIDE^2.
+    sums : array (SIDE^2,)
+        Added to.
+    """
+    target = sums.ctypes.data
+    for first in range(0, count, SIDE * SIDE):
+        for number in range(0, SIDE * SIDE, VECTOR):
+            add_square(source + (first + number) * size, target + NUMBER * number, zero)

@@ -1,0 +1,216 @@
+"""Gram matrices and projections of large tensors, by compiled loops, in threads.
+
+In: a C-contiguous tensor of float32 or float64, and a mode. Out: float64. How the work is cut follows from shapes
+alone, so that the same tensor gives the same bits whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from refgrad.arguments import Array
+from refgrad.ranges import places, ranges
+from refgrad.threads import in_threads
+
+__all__ = ["add_projected", "compiled", "energy", "gram"]
+
+LEAST_NUMBERS = 2**16
+"""Of smaller tensors BLAS is done before the compiled loops are loaded."""
+
+LEAST_SHARED = 2**18
+"""Smaller tensors are not worth waking a second thread for."""
+
+LEAST_PIECE = 2**14
+"""With smaller pieces calling the loops would take longer than they do."""
+
+SIDE = 8
+"""What the sides of matrices are filled up to a multiple of."""
+
+TASKS = 4
+"""Into so many parts a large tensor's columns are cut, or its Gram matrix's."""
+
+COLUMNS = 64
+"""Of 64 rows, so many columns are what a core's first cache holds, of 512 what its second one does."""
+
+READ = 4.0
+"""What reading a number costs, in multiply-adds."""
+
+PANELS = 3.0
+"""How many times longer a projection takes whose columns do not lie side by side."""
+
+ALIGNMENT = 64
+"""Bytes of a cache line: a vector that crosses two is read twice."""
+
+
+def compiled(tensor: Array) -> bool:
+    """Tell whether the loops are for this tensor: a large one that lies as they read it, and a JIT that may be used."""
+    if tensor.size < LEAST_NUMBERS or not tensor.flags.c_contiguous:
+        return False
+    from refgrad.kernels.jit import compiling
+
+    return compiling()
+
+
+def gram(tensor: Array, mode: int, memory: int) -> Array:
+    """Return A_(j) A_(j)^T; below the diagonal there may be anything.
+
+    Parameters
+    ----------
+    tensor : array (n_1, ..., n_d)
+        float32 or float64, C-contiguous, finite, with squares that float64 holds.
+    mode : int
+        j, counted from 0.
+    memory : int
+        Bytes. Where several matrices fit, threads take columns of the unfolding each, and their sums are added up;
+        where not, they take columns of the one matrix.
+
+    Returns
+    -------
+    array (n_mode, n_mode)
+    """
+    from refgrad.kernels.unfoldings import add_gram
+
+    extents = _extents(tensor.shape, mode)
+    rows = extents[1]
+    side = _rounded(rows)
+    blocks = _blocks(extents)
+    tasks = TASKS if tensor.size >= LEAST_SHARED else 1
+    matrices = min(tasks, memory // (side * side * 8))
+    if matrices >= min(tasks, 2):
+        tasks = matrices
+        totals = [_aligned(side, side) for _ in range(tasks)]
+        cuts = [((blocks * i // tasks, blocks * (i + 1) // tasks), (0, side)) for i in range(tasks)]
+    else:
+        # Columns that have as much above the diagonal.
+        totals = [_aligned(side, side)] * tasks
+        edges = [round(side / SIDE * math.sqrt(i / tasks)) * SIDE for i in range(tasks + 1)]
+        cuts = [((0, blocks), (edges[i], edges[i + 1])) for i in range(tasks)]
+
+    def task(number: int) -> None:
+        part, columns = cuts[number]
+        panel = _panel(rows)
+        add_gram(
+            tensor.ctypes.data, tensor.dtype.type(0), tensor.itemsize, extents, part, columns, panel, totals[number]
+        )
+
+    in_threads(task, tasks)
+    total = totals[0]
+    for other in totals[1:]:
+        if other is not total:
+            total += other
+    return total[:rows, :rows]
+
+
+def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, numbers: int) -> None:
+    """Add A x_2 U_2^T ... x_d U_d^T to an array.
+
+    Parameters
+    ----------
+    tensor : array (n_1, ..., n_d)
+        float32 or float64, C-contiguous.
+    vectors : sequence of d - 1 arrays (n_j, K_j)
+        U_2, ..., U_d, float64.
+    result : array (n_1, K_2, ..., K_d)
+        float64, added to.
+    numbers : int
+        How many of the tensor's are worked on together, if that is not so few that calling would take longer.
+    """
+    modes = sorted(range(1, tensor.ndim), key=lambda mode: _weight(tensor.shape, mode, result.shape[mode]))
+    padded = {mode: _padded(vectors[mode - 1]) for mode in modes}
+    cuts = list(ranges(len(tensor), -(-len(tensor) // TASKS)))
+
+    def task(number: int) -> None:
+        some, target = tensor[cuts[number]], result[cuts[number]]
+        panel = _panel(max(tensor.shape[1:]))
+        products = _aligned(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
+        for place in places(some.shape, None, max(numbers, LEAST_PIECE)):
+            product = some[place]
+            for mode in modes:
+                product = _projection(product, mode, padded[mode][place[mode]], result.shape[mode], panel, products)
+            target[place[0]] += product
+
+    in_threads(task, len(cuts))
+
+
+def _projection(tensor: Array, mode: int, vectors: Array, rank: int, panel: Array, products: Array) -> Array:
+    """Return A x_j U^T, float64 and C-ordered."""
+    from refgrad.kernels.unfoldings import project
+
+    extents = _extents(tensor.shape, mode)
+    result = np.empty((extents[0], rank, extents[2]))
+    zero = tensor.dtype.type(0)
+    project(tensor.ctypes.data, zero, tensor.itemsize, extents, vectors, panel, products, result)
+    return result.reshape(*tensor.shape[:mode], rank, *tensor.shape[mode + 1 :])
+
+
+def _weight(shape: tuple[int, ...], mode: int, rank: int) -> float:
+    """Return what a projection costs a number of the tensor, over the share of the numbers that it removes.
+
+    Of two that follow one another, the one of smaller weight is cheaper first.
+    """
+    multiplied = _rounded(rank) * (1.0 if math.prod(shape[mode + 1 :]) >= SIDE else PANELS)
+    return (multiplied + READ) / (1.0 - rank / shape[mode]) if rank < shape[mode] else math.inf
+
+
+def energy(tensor: Array) -> float:
+    """Return |A|^2.
+
+    Parameters
+    ----------
+    tensor : array (n_1, ..., n_d)
+        float32 or float64, C-contiguous.
+    """
+    from refgrad.kernels.unfoldings import add_squares
+
+    tasks = TASKS if tensor.size >= LEAST_SHARED else 1
+    together = SIDE * SIDE
+    whole = tensor.size // together
+    sums = _aligned(tasks, together)
+    numbers = tensor.reshape(-1)
+
+    def task(number: int) -> None:
+        first, stop = whole * number // tasks * together, whole * (number + 1) // tasks * together
+        add_squares(numbers[first:].ctypes.data, tensor.dtype.type(0), tensor.itemsize, stop - first, sums[number])
+
+    in_threads(task, tasks)
+    rest = numbers[whole * together :].astype(np.float64)
+    return math.fsum([*sums.reshape(-1), float(rest @ rest)])
+
+
+def _panel(rows: int) -> Array:
+    """Return zeros for columns of so many numbers, an odd number of cache lines each.
+
+    With an even one, or worse a power of two, the same few places of a cache would have to hold them all.
+    """
+    return _aligned(COLUMNS, (_rounded(rows) // SIDE | 1) * SIDE)
+
+
+def _padded(matrix: Array) -> Array:
+    """Return a copy with columns of zeros behind its own."""
+    result = _aligned(len(matrix), _rounded(matrix.shape[1]))
+    result[:, : matrix.shape[1]] = matrix
+    return result
+
+
+def _rounded(length: int) -> int:
+    return -(-length // SIDE) * SIDE
+
+
+def _extents(shape: tuple[int, ...], mode: int) -> tuple[int, int, int]:
+    return math.prod(shape[:mode]), shape[mode], math.prod(shape[mode + 1 :])
+
+
+def _blocks(extents: tuple[int, int, int]) -> int:
+    """Return how many panels the columns of an unfolding fill."""
+    before, _, after = extents
+    return -(-before // (COLUMNS // after)) if after < COLUMNS else before * -(-after // COLUMNS)
+
+
+def _aligned(rows: int, columns: int) -> Array:
+    """Return zeros (rows, columns), float64, that begin where a cache line does."""
+    memory = np.zeros(rows * columns + ALIGNMENT // 8)
+    start = -memory.ctypes.data % ALIGNMENT // 8
+    return memory[start : start + rows * columns].reshape(rows, columns)

@@ -1,0 +1,63 @@
+"""Work that is cut into tasks which depend on nothing but themselves, done by as many threads as the user gave BLAS.
+
+In: a function of a task's number. Out: what it returned for each, in order. The cut must not depend on the number of
+threads; then nor does what comes out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+__all__ = ["in_threads", "thread_count"]
+
+VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""What people set for BLAS, which is what most of the time is spent in."""
+
+Result = TypeVar("Result")
+
+
+def thread_count() -> int:
+    """Return how many threads work on one call: what the environment gives BLAS, or else the cores of this process."""
+    for variable in VARIABLES:
+        given = os.environ.get(variable, "")
+        if given.isdecimal() and int(given) > 0:
+            return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(task: Callable[[int], Result], count: int) -> list[Result]:
+    """Call task(0), ..., task(count - 1), some at once, and return what they return.
+
+    The first exception of any of them is raised, when all have ended that had begun.
+
+    Examples
+    --------
+    >>> in_threads(lambda number: number * number, 4)
+    [0, 1, 4, 9]
+    """
+    threads = thread_count()
+    if threads == 1 or count == 1:
+        return [task(number) for number in range(count)]
+    futures = [_pool(threads).submit(task, number) for number in range(count)]
+    try:
+        return [future.result() for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        for future in futures:
+            if not future.cancelled():
+                future.exception()
+        raise
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="refgrad")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has none of its parent's threads
