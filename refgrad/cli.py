@@ -530,6 +530,9 @@ def _use_blas_threads(count: int) -> None:
     """Tell BLAS, before NumPy loads it, how many threads it has: what is timed against a peer has as many as that."""
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(count)
+    os.environ.setdefault(
+        "OPENBLAS_THREAD_TIMEOUT", "4"
+    )  # or its threads go on waiting, on cores that others could use
 
 
 def _available_cores() -> int:

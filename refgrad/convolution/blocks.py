@@ -40,12 +40,14 @@ def affordable() -> int:
 def affordable_beside(nbytes: int, copied: int = 0) -> int:
     """Return how many bytes the blocks of a gradient may take: with what is copied, a quarter of its layer's input.
 
+    Where the copy alone takes more than that, small blocks would save little and cost much: an eighth of it is added.
+
     Examples
     --------
     >>> affordable_beside(2**22) == 2**20
     True
     """
-    return min(affordable(), max(LEAST_MEMORY, nbytes // 4 - copied))
+    return min(affordable(), max(LEAST_MEMORY, nbytes // 4 - copied, copied // 8))
 
 
 def output_blocks(

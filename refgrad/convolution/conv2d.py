@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refgrad.arguments import Array, float_array, floats_of_one_dtype, shape_text
-from refgrad.convolution import blocks, rows, small_groups
+from refgrad.convolution import blocks, planes, rows, small_groups
 from refgrad.convolution.patches import (
     batch_last,
     gather_patches,
@@ -78,6 +78,8 @@ def conv2d_forward(x: Array, weight: Array, bias: Array | None, geometry: ConvGe
     memory = blocks.affordable()
     if small_groups.applies(x.shape, shape, geometry, dtype.itemsize, memory):
         return small_groups.forward(x, weight, bias, geometry, shape, memory)
+    if planes.applies(x, shape, geometry, memory):
+        return planes.forward(x, weight, bias, geometry, shape, memory)
     if rows.applies(x.shape, shape, geometry, dtype.itemsize, memory):
         return rows.forward(x, weight, bias, geometry, shape, memory)
     output = np.empty(shape, dtype)
@@ -144,12 +146,11 @@ def conv2d_input_gradient(
     if small_groups.applies(input_shape, grad_output.shape, geometry, dtype.itemsize, memory):
         return small_groups.input_gradient(grad_output, weight, geometry, input_shape, memory)
     turned = rows.turned(geometry)
-    if (
-        turned is not None
-        and rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, memory)
-        and np.isfinite(weight).all()
-    ):
-        return rows.input_gradient(grad_output, weight, turned, input_shape, memory)
+    if turned is not None and np.isfinite(weight).all():
+        if planes.applies(grad_output, input_shape, turned, memory):
+            return planes.input_gradient(grad_output, weight, turned, input_shape, memory)
+        if rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, memory):
+            return rows.input_gradient(grad_output, weight, turned, input_shape, memory)
     grad_input = np.zeros(input_shape, dtype)
     matrices = group_matrices(weight, geometry.groups)
     for block, patches, gradients in workspaces(input_shape, grad_output.shape, matrices, memory):

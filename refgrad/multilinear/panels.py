@@ -20,11 +20,14 @@ __all__ = ["add_projected", "compiled", "energy", "gram"]
 LEAST_NUMBERS = 2**16
 """Of smaller tensors BLAS is done before the compiled loops are loaded."""
 
-LEAST_SHARED = 2**18
+LEAST_SHARED = 2**19
 """Smaller tensors are not worth waking a second thread for."""
 
 LEAST_PIECE = 2**14
 """With smaller pieces calling the loops would take longer than they do."""
+
+LARGEST_PIECE = 2**19
+"""Of larger ones, not even what is left after the first product would stay in a cache."""
 
 SIDE = 8
 """What the sides of matrices are filled up to a multiple of."""
@@ -104,7 +107,7 @@ def gram(tensor: Array, mode: int, memory: int) -> Array:
     return total[:rows, :rows]
 
 
-def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, numbers: int) -> None:
+def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory: int) -> None:
     """Add A x_2 U_2^T ... x_d U_d^T to an array.
 
     Parameters
@@ -115,18 +118,24 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, number
         U_2, ..., U_d, float64.
     result : array (n_1, K_2, ..., K_d)
         float64, added to.
-    numbers : int
-        How many of the tensor's are worked on together, if that is not so few that calling would take longer.
+    memory : int
+        Bytes that the first product of what a thread works on may take, if that is not so little that calling would take
+        longer.
     """
     modes = sorted(range(1, tensor.ndim), key=lambda mode: _weight(tensor.shape, mode, result.shape[mode]))
     padded = {mode: _padded(vectors[mode - 1]) for mode in modes}
     cuts = list(ranges(len(tensor), -(-len(tensor) // TASKS)))
+    shrunk = min((result.shape[mode] / tensor.shape[mode] for mode in modes[:1]), default=1.0)
+    fitting = max(LEAST_PIECE, min(LARGEST_PIECE, int(memory / (8 * shrunk))))
+    sample = tensor[0].size
+    # What follows the first product of a sample is done again for each of its parts.
+    numbers = sample if fitting < sample <= 2 * fitting else fitting
 
     def task(number: int) -> None:
         some, target = tensor[cuts[number]], result[cuts[number]]
         panel = _panel(max(tensor.shape[1:]))
         products = _aligned(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
-        for place in places(some.shape, None, max(numbers, LEAST_PIECE)):
+        for place in places(some.shape, None, numbers):
             product = some[place]
             for mode in modes:
                 product = _projection(product, mode, padded[mode][place[mode]], result.shape[mode], panel, products)

@@ -33,6 +33,9 @@ LEAST_PIECE = 2**12
 FRACTION = 16
 """A piece, as float64, takes no more than the tensor's bytes over this."""
 
+SHARE = 6
+"""Of the tensor's bytes, what the Gram matrices of all threads may take together over this."""
+
 HELD_AS_IT_IS = 2.0**300
 """An energy |A|^2 of float64 between this and its inverse needs no scaling.
 
@@ -114,7 +117,7 @@ class Scaled:
         threads and those of NumPy's get into each other's way for milliseconds at every change.
         """
         if self.exponent == 0 and compiled(self.tensor):
-            return gram(self.tensor, mode, self.tensor.nbytes // FRACTION)
+            return gram(self.tensor, mode, self.tensor.nbytes // SHARE)
         length = self.tensor.shape[mode]
         total, product = np.zeros((length, length)), np.empty((length, length))
         for _, piece in self.columns(mode):
@@ -189,10 +192,7 @@ class Scaled:
     def _project_samples(self, part: Array, others: Sequence[Array], result: Array) -> None:
         """Add some samples, projected on all modes but the first, to (samples, K_2, ..., K_d)."""
         if self.exponent == 0 and compiled(self.tensor):
-            # A sample in parts is projected in parts, all that follows its first product as often.
-            sample = part[0].size
-            fits = sample <= min(4 * PIECE, self.tensor.size // FRACTION)
-            add_projected(part, others, result, max(self._piece, sample if fits else 0))
+            add_projected(part, others, result, self.tensor.nbytes // FRACTION)
             return
         # Of two products that follow one another, the one with the smaller 1/n - 1/K is cheaper first.
         modes = sorted(range(1, part.ndim), key=lambda mode: 1 / part.shape[mode] - 1 / result.shape[mode])

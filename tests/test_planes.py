@@ -1,0 +1,184 @@
+"""Compiled sums of shifted images against sliding windows: on integers nothing rounds, so that every bit is known."""
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import example, given
+
+from refgrad.convolution import conv2d_forward, conv2d_input_gradient, planes, rows
+from refgrad.geometry import ConvGeometry
+from refgrad.rounding import gamma
+from tests import sliding_windows
+from tests.assertions import assert_same_bits, assert_within
+from tests.strategies import LAYOUTS, with_layout
+
+LENGTHS = st.sampled_from([1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 20, 33, 50])
+MEMORIES = (2**24, 2**17, 2**15)
+
+
+def attributes(geometry):
+    return {name: getattr(geometry, name) for name in ("stride", "padding", "dilation", "groups")}
+
+
+def integers(seed, shape, dtype):
+    return np.random.default_rng(seed).integers(-3, 4, shape).astype(dtype)
+
+
+@st.composite
+def layers(draw):
+    """Shapes on all sides of what a register, a tile and a block of channels hold."""
+    axes = [
+        (draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 3)),
+         draw(st.integers(0, 3)))
+        for _ in range(2)
+    ]  # fmt: skip
+    kernel, stride, dilation, before, after = zip(*axes, strict=True)
+    groups = draw(st.integers(1, 3))
+    geometry = ConvGeometry.of(
+        kernel, stride=stride, dilation=dilation, padding=tuple(zip(before, after, strict=True)), groups=groups
+    )
+    channels = draw(st.sampled_from([1, 2, 3, 5, 63, 64, 65, 129])) * groups
+    outputs = draw(st.sampled_from([1, 3, 7, 8, 9, 16, 17])) * groups
+    size = tuple(
+        max(draw(LENGTHS), d * (k - 1) + 1 - b - a) for k, d, b, a in zip(kernel, dilation, before, after, strict=True)
+    )
+    return geometry, (draw(st.integers(1, 5)), channels, *size), outputs
+
+
+SAME = ConvGeometry.of(3, padding=1)
+NAMED = [
+    (SAME, (2, 4, 16, 16), 8),
+    (ConvGeometry.of(3, padding=1, stride=2), (3, 3, 20, 33), 9),
+    (ConvGeometry.of((1, 2), stride=3), (2, 2, 8, 8), 8),  # rows that no tap reads
+    (ConvGeometry.of((2, 2), padding=((3, 3), (4, 1))), (2, 2, 5, 6), 8),  # outputs that read nothing but zeros
+    (ConvGeometry.of((3, 3), padding=((0, 2), (0, 2))), (2, 65, 7, 7), 17),  # zeros on the right alone
+    (ConvGeometry.of((3, 3), padding=((2, 0), (2, 0))), (4, 64, 7, 7), 16),
+]
+
+
+def named(test):
+    for layer in NAMED:
+        for memory in MEMORIES:
+            test = example(layer=layer, memory=memory, dtype=np.float32)(test)
+    return test
+
+
+@named
+@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from([np.float32, np.float64]))
+def test_D6_forward_is_the_sum_over_windows(layer, memory, dtype):
+    geometry, shape, outputs = layer
+    x, weight = (
+        integers(1, shape, dtype),
+        integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype),
+    )
+    out_shape = geometry.output_shape(shape, weight.shape)
+    if planes._Cut.of(x, out_shape, geometry, memory) is None:
+        return
+    for bias in (None, integers(3, outputs, dtype)):
+        found = planes.forward(x, weight, bias, geometry, out_shape, memory)
+        assert_same_bits(found + 0.0, sliding_windows.forward(x, weight, bias, **attributes(geometry)) + 0.0)
+
+
+@named
+@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from([np.float32, np.float64]))
+def test_D6_the_input_gradient_is_what_windows_give_back(layer, memory, dtype):
+    geometry, shape, outputs = layer
+    turned = rows.turned(geometry)
+    weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
+    grad_output = integers(4, geometry.output_shape(shape, weight.shape), dtype)
+    if turned is None or planes._Cut.of(grad_output, shape, turned, memory) is None:
+        return
+    found = planes.input_gradient(grad_output, weight, turned, shape, memory)
+    expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
+    assert_same_bits(found + 0.0, expected + 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_T15_large_layers_are_computed_by_planes_as_well_as_by_windows(dtype, monkeypatch):
+    geometry = ConvGeometry.of(3, padding=1, groups=2)
+    generator = np.random.default_rng(0)
+    x, weight, bias = (
+        generator.standard_normal(shape).astype(dtype) for shape in ((6, 32, 19, 23), (48, 16, 3, 3), (48,))
+    )
+    grad_output = generator.standard_normal((6, 48, 19, 23)).astype(dtype)
+    used = []
+    for name in ("forward", "input_gradient"):
+        original = getattr(planes, name)
+        monkeypatch.setattr(planes, name, lambda *a, n=name, f=original: (used.append(n), f(*a))[1])
+    forward = conv2d_forward(x, weight, bias, geometry)
+    backward = conv2d_input_gradient(grad_output, weight, geometry, (19, 23))
+    assert used == ["forward", "input_gradient"]
+    wide = [array.astype(np.float64) for array in (x, weight, bias, grad_output)]
+    sides = attributes(geometry)
+    largest = sliding_windows.forward(*map(np.abs, wide[:3]), **sides)
+    allowed = gamma(16 * 9 + 1, dtype) * largest
+    assert_within(forward.astype(np.float64), sliding_windows.forward(*wide[:3], **sides), allowed)
+    largest = sliding_windows.input_gradient(np.abs(wide[3]), np.abs(wide[1]), (19, 23), **sides)
+    expected = sliding_windows.input_gradient(wide[3], wide[1], (19, 23), **sides)
+    assert_within(backward.astype(np.float64), expected, gamma(24 * 9, dtype) * largest)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_an_output_has_the_same_bits_however_the_work_is_cut(memory, monkeypatch):
+    generator = np.random.default_rng(5)
+    x = generator.standard_normal((7, 20, 18, 21)).astype(np.float32)
+    weight = generator.standard_normal((24, 20, 3, 3)).astype(np.float32)
+    shape = SAME.output_shape(x.shape, weight.shape)
+    whole = planes.forward(x, weight, None, SAME, shape, 2**24)
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        assert_same_bits(planes.forward(x, weight, None, SAME, shape, memory), whole)
+    # nor does an image's output depend on the images beside it, a channel's not on the other out channels
+    alone = planes.forward(x[3:4], weight[9:17], None, SAME, (1, 8, *shape[2:]), memory)
+    assert_same_bits(alone, np.ascontiguousarray(whole[3:4, 9:17]))
+
+
+def test_nothing_beside_the_arrays_is_read():
+    """Whatever stands beside the images and the weight in memory, and NaN is the worst, leaves no trace."""
+    geometry, shape = ConvGeometry.of(3, padding=1, stride=(1, 2)), (3, 5, 9, 13)
+    x, weight = integers(1, shape, np.float64), integers(2, (11, 5, 3, 3), np.float64)
+    embedded = []
+    for array in (x, weight):
+        memory = np.full(array.size + 200, math.nan)
+        memory[100:-100] = array.reshape(-1)
+        embedded.append(memory[100:-100].reshape(array.shape))
+    out_shape = geometry.output_shape(shape, weight.shape)
+    found = planes.forward(*embedded, None, geometry, out_shape, 2**24)
+    assert_same_bits(found + 0.0, sliding_windows.forward(x, weight, None, **attributes(geometry)) + 0.0)
+
+
+def test_infinities_reach_their_windows_and_no_others():
+    x, weight = integers(1, (2, 3, 9, 10), np.float32), np.abs(integers(2, (8, 3, 3, 3), np.float32)) + 1
+    x[1, 2, 4, 5] = math.inf
+    found = planes.forward(x, weight, None, SAME, (2, 8, 9, 10), 2**24)
+    reached = np.zeros((2, 8, 9, 10), bool)
+    reached[1, :, 3:6, 4:7] = True
+    assert (found[reached] == math.inf).all()
+    assert np.isfinite(found[~reached]).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_memory_layout_is_taken_and_a_frozen_one_left_as_it_is(layout):
+    x, weight = integers(1, (4, 16, 24, 24), np.float32), integers(2, (16, 16, 3, 3), np.float32)
+    expected = sliding_windows.forward(x, weight, None, **attributes(SAME))
+    found = conv2d_forward(with_layout(x, layout), with_layout(weight, layout), None, SAME)
+    assert_same_bits(found + 0.0, expected + 0.0)
+
+
+def test_what_the_loops_are_not_for():
+    large = np.ones((8, 16, 32, 32), np.float32)
+    outputs = (8, 16, 32, 32)
+    assert planes.applies(large, outputs, SAME, 2**24)
+    assert not planes.applies(large.transpose(0, 1, 3, 2), outputs, SAME, 2**24)
+    assert not planes.applies(large, (8, 4, 32, 32), SAME, 2**24)
+    assert not planes.applies(large, outputs, ConvGeometry.of(1), 2**24)
+    assert not planes.applies(large[:1, :, :8, :8], (1, 16, 8, 8), SAME, 2**24)
+    assert not planes.applies(large, outputs, SAME, 2**10)
+
+
+def test_the_JIT_is_needed(monkeypatch):
+    large = np.ones((8, 16, 32, 32), np.float32)
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    assert not planes.applies(large, large.shape, SAME, 2**24)
