@@ -250,7 +250,7 @@ from refgrad.threads import in_threads
 def computed():
     both = threading.Barrier(2)  # either of two threads takes one: none alone could do both
     def task(number):
-        both.wait(20)
+        both.wait(50)
         return number * number
     return in_threads(task, 2) == [0, 1]
 
@@ -259,7 +259,7 @@ def forked(depth):
         warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads is forked
         child = os.fork()
     if child == 0:
-        signal.alarm(25)  # a child that hangs is killed
+        signal.alarm(60)  # a child that hangs is killed
         right = computed() and (depth == 0 or forked(depth - 1) == 7)
         os._exit(7 if right else 1) if depth % 2 == 0 else sys.exit(7 if right else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -278,7 +278,7 @@ def test_a_forked_child_has_threads_of_its_own_and_can_fork_and_exit():
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "7 7 True [0, 1, 2, 3, 4]\n", done.stderr

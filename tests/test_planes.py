@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from refgrad.convolution import conv2d_forward, conv2d_input_gradient, planes, rows
+from refgrad.convolution import conv2d_forward, conv2d_input_gradient, planes
 from refgrad.geometry import ConvGeometry
 from refgrad.rounding import gamma
 from tests import sliding_windows
@@ -74,7 +74,7 @@ def test_D6_forward_is_the_sum_over_windows(layer, memory, dtype):
         integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype),
     )
     out_shape = geometry.output_shape(shape, weight.shape)
-    if planes._Cut.of(x, out_shape, geometry, memory) is None:
+    if planes._Cut.of(x, planes._sweep(geometry, out_shape), memory) is None:
         return
     for bias in (None, integers(3, outputs, dtype)):
         found = planes.forward(x, weight, bias, geometry, out_shape, memory)
@@ -85,12 +85,12 @@ def test_D6_forward_is_the_sum_over_windows(layer, memory, dtype):
 @given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from([np.float32, np.float64]))
 def test_D6_the_input_gradient_is_what_windows_give_back(layer, memory, dtype):
     geometry, shape, outputs = layer
-    turned = rows.turned(geometry)
     weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
     grad_output = integers(4, geometry.output_shape(shape, weight.shape), dtype)
-    if turned is None or planes._Cut.of(grad_output, shape, turned, memory) is None:
+    phases = planes._phases(geometry, shape)
+    if any(planes._Cut.of(grad_output, phase.sweep, memory) is None for phase in phases):
         return
-    found = planes.input_gradient(grad_output, weight, turned, shape, memory)
+    found = planes.input_gradient(grad_output, weight, geometry, shape, memory)
     expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
     assert_same_bits(found + 0.0, expected + 0.0)
 

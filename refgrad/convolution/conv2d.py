@@ -145,11 +145,11 @@ def conv2d_input_gradient(
     memory = blocks.affordable_beside(math.prod(input_shape) * dtype.itemsize, weight.nbytes)
     if small_groups.applies(input_shape, grad_output.shape, geometry, dtype.itemsize, memory):
         return small_groups.input_gradient(grad_output, weight, geometry, input_shape, memory)
-    turned = rows.turned(geometry)
-    if turned is not None and np.isfinite(weight).all():
-        if planes.applies(grad_output, input_shape, turned, memory):
-            return planes.input_gradient(grad_output, weight, turned, input_shape, memory)
-        if rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, memory):
+    if np.isfinite(weight).all():
+        if planes.gives_back(grad_output, input_shape, geometry, memory):
+            return planes.input_gradient(grad_output, weight, geometry, input_shape, memory)
+        turned = rows.turned(geometry)
+        if turned is not None and rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, memory):
             return rows.input_gradient(grad_output, weight, turned, input_shape, memory)
     grad_input = np.zeros(input_shape, dtype)
     matrices = group_matrices(weight, geometry.groups)

@@ -17,15 +17,19 @@ import numpy.typing as npt
 
 from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
+from refgrad.ranges import ranges
 from refgrad.threads import in_threads, thread_count
 
-__all__ = ["applies", "forward", "input_gradient"]
+__all__ = ["applies", "forward", "gives_back", "input_gradient"]
 
 LEAST_PRODUCTS = 2**22
 """With fewer multiply-adds NumPy is done before the compiled loops are loaded."""
 
 LEAST_CHANNELS = 8
 """Of fewer out channels a group, most of a tile would be thrown away."""
+
+PARTS = 2
+"""Into so many parts a batch is cut where its gradient is put together: each waits beside its place."""
 
 BUFFER = 2**19
 """Bytes of planes: what leaves room for the weights of a tile in a core's second cache."""
@@ -43,45 +47,154 @@ SCRATCH = 8 * TILE
 """Bytes of a tile."""
 
 
-def applies(x: Array, output_shape: Sequence[int], geometry: ConvGeometry, memory: int) -> bool:
-    """Tell whether the loops are for this layer, and work in so many bytes."""
-    group_channels, group_outputs = x.shape[1] // geometry.groups, output_shape[1] // geometry.groups
-    taps = math.prod(geometry.kernel_size)
-    products = math.prod(output_shape) * group_channels * taps
-    if not x.flags.c_contiguous or group_outputs < LEAST_CHANNELS or taps == 1 or products < LEAST_PRODUCTS:
+def applies(x: Array, shape: Sequence[int], geometry: ConvGeometry, memory: int) -> bool:
+    """Tell whether the loops are for an output (B, O, H', W') of these images, and work in so many bytes."""
+    if not _worthwhile(x, shape[1], math.prod(shape), geometry):
         return False
-    from refgrad.kernels.jit import compiling
-
-    return compiling() and _Cut.of(x, output_shape, geometry, memory) is not None
+    return _Cut.of(x, _sweep(geometry, shape), memory) is not None
 
 
 def forward(
     x: Array, weight: Array, bias: Array | None, geometry: ConvGeometry, shape: tuple[int, int, int, int], memory: int
 ) -> Array:
     """Return the output (B, O, H', W'), of the given shape."""
-    return _convolution(x, weight.reshape(geometry.groups, -1, *weight.shape[1:]), bias, geometry, shape, memory)
+    output = np.empty(shape, x.dtype)
+    grouped = weight.reshape(geometry.groups, -1, *weight.shape[1:])
+    _convolve(x, _Packed.of(x, grouped, _sweep(geometry, shape), memory), bias, output)
+    return output
+
+
+def gives_back(grad_output: Array, shape: Sequence[int], geometry: ConvGeometry, memory: int) -> bool:
+    """Tell whether the loops are for an input gradient (B, C, H, W), and work in so many bytes."""
+    windows = grad_output.size // grad_output.shape[1] * shape[1]
+    if not _worthwhile(grad_output, shape[1], windows, geometry):
+        return False
+    return all(_Cut.of(grad_output, phase.sweep, memory) is not None for phase in _phases(geometry, shape))
 
 
 def input_gradient(
-    grad_output: Array, weight: Array, turned: ConvGeometry, shape: tuple[int, int, int, int], memory: int
+    grad_output: Array, weight: Array, geometry: ConvGeometry, shape: tuple[int, int, int, int], memory: int
 ) -> Array:
-    """Return dA (B, C, H, W), of the given shape: G convolved, by the `turned` geometry, with the turned weight."""
-    grouped = weight.reshape(turned.groups, -1, *weight.shape[1:])
-    return _convolution(grad_output, grouped.swapaxes(1, 2)[..., ::-1, ::-1], None, turned, shape, memory)
+    """Return dA (B, C, H, W), of the given shape.
+
+    Pixels whose rows and columns leave the same remainders by the stride are given back through the same taps: together
+    they are a convolution of G of stride 1, with these taps in reverse order. The zeros around G are multiplied too, so
+    that the weight must be finite.
+    """
+    grouped = weight.reshape(geometry.groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+    whole = geometry.stride == (1, 1)
+    grad_input = (np.empty if whole else np.zeros)(shape, grad_output.dtype)
+    for phase in _phases(geometry, shape):
+        packed = _Packed.of(grad_output, grouped[..., *phase.taps], phase.sweep, memory)
+        if whole:
+            _convolve(grad_output, packed, None, grad_input)
+            continue
+        for images in ranges(len(grad_output), -(-len(grad_output) // PARTS)):
+            part = np.empty((images.stop - images.start, shape[1], *phase.sweep.size), grad_output.dtype)
+            _convolve(grad_output[images], packed, None, part)
+            grad_input[images, :, *phase.pixels] = part
+    return grad_input
 
 
-def _convolution(
-    x: Array, grouped: Array, bias: Array | None, geometry: ConvGeometry, shape: tuple[int, int, int, int], memory: int
-) -> Array:
-    """Convolve with a weight (groups, O / groups, C / groups, k_h, k_w)."""
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Which places of an image every output reads: corner + output stride + tap dilation, by rows and by columns.
+
+    Places outside of the image are zeros.
+    """
+
+    corner: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    kernel_size: tuple[int, int]
+    groups: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Pixels that are given back through the same taps, those taps, backwards, and how they read G."""
+
+    pixels: tuple[slice, slice]
+    taps: tuple[slice, slice]
+    sweep: _Sweep
+
+
+def _worthwhile(x: Array, outputs: int, windows: int, geometry: ConvGeometry) -> bool:
+    """Tell whether the loops are better than BLAS: it needs no sums of shifted images for a single tap."""
+    taps, groups = math.prod(geometry.kernel_size), geometry.groups
+    products = windows * taps * (x.shape[1] // groups)
+    if not x.flags.c_contiguous or taps == 1 or outputs // groups < LEAST_CHANNELS or products < LEAST_PRODUCTS:
+        return False
+    from refgrad.kernels.jit import compiling
+
+    return compiling()
+
+
+def _sweep(geometry: ConvGeometry, shape: Sequence[int]) -> _Sweep:
+    """Return what the outputs (B, O, H', W') of a convolution read."""
+    corner = (-geometry.padding[0][0], -geometry.padding[1][0])
+    size = (shape[2], shape[3])
+    return _Sweep(corner, geometry.stride, geometry.dilation, geometry.kernel_size, geometry.groups, size)
+
+
+def _phases(geometry: ConvGeometry, shape: Sequence[int]) -> list[_Phase]:
+    """Return how dA (B, C, H, W) is put together."""
+    axes = [
+        [found for remainder in range(stride) if (found := _phase(remainder, stride, dilation, taps, before, length))]
+        for stride, dilation, taps, (before, _), length in zip(
+            geometry.stride, geometry.dilation, geometry.kernel_size, geometry.padding, shape[2:], strict=True
+        )
+    ]
+    return [
+        _Phase(
+            (rows[0], columns[0]),
+            (rows[1], columns[1]),
+            _Sweep(
+                (rows[2], columns[2]),
+                (1, 1),
+                (rows[3], columns[3]),
+                (rows[4], columns[4]),
+                geometry.groups,
+                (rows[5], columns[5]),
+            ),
+        )
+        for rows, columns in itertools.product(*axes)
+    ]
+
+
+def _phase(
+    remainder: int, stride: int, dilation: int, taps: int, before: int, length: int
+) -> tuple[slice, slice, int, int, int, int] | None:
+    """Return pixels, taps, corner, dilation, number of taps and of pixels along one axis; None where there are none.
+
+    Pixel s m + r - before gets from output m - a what tap u = (s a + r) / d read there.
+    """
+    with_taps = [tap for tap in range(taps) if tap * dilation % stride == remainder]
+    first = -((remainder - before) // stride)
+    pixels = (length - 1 + before - remainder) // stride - first + 1
+    if not with_taps or pixels < 1:
+        return None
+    back = [(tap * dilation - remainder) // stride for tap in with_taps]
+    between = with_taps[1] - with_taps[0] if len(with_taps) > 1 else 1
+    last = with_taps[0] - 1 if with_taps[0] > 0 else None
+    return (
+        slice(stride * first + remainder - before, None, stride),
+        slice(with_taps[-1], last, -between),
+        first - back[-1],
+        back[1] - back[0] if len(back) > 1 else 1,
+        len(with_taps),
+        pixels,
+    )
+
+
+def _convolve(x: Array, packed: _Packed, bias: Array | None, output: Array) -> None:
+    """Fill the output (B, O, H', W') of images (B, C, H, W)."""
     from refgrad.kernels.planes import convolve
 
-    cut = _Cut.of(x, shape, geometry, memory)
-    assert cut is not None
-    output = np.empty(shape, x.dtype)
-    weights = _packed(grouped, cut.block)
+    cut, sweep = packed.cut, packed.sweep
     biases = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    units = -(-len(x) // cut.unit[0]) * -(-shape[2] // cut.unit[1])
+    units = -(-len(x) // cut.unit[0]) * -(-sweep.size[0] // cut.unit[1])
     tasks = min(units, 2 * thread_count())
 
     def task(number: int) -> None:
@@ -92,15 +205,15 @@ def _convolution(
             x.dtype.type(0),
             x.itemsize,
             x.shape,
-            shape,
-            weights.ctypes.data,
+            output.shape,
+            packed.weights.ctypes.data,
             cut.shifts,
             cut.block,
             biases,
-            geometry.groups,
+            sweep.groups,
             cut.planes,
-            (-geometry.padding[0][0], -geometry.padding[1][0]),
-            geometry.stride,
+            sweep.corner,
+            sweep.stride,
             cut.unit,
             (units * number // tasks, units * (number + 1) // tasks),
             buffer,
@@ -109,7 +222,6 @@ def _convolution(
         )
 
     in_threads(task, tasks)
-    return output
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,33 +240,33 @@ class _Cut:
     step: int
 
     @classmethod
-    def of(cls, x: Array, shape: Sequence[int], geometry: ConvGeometry, memory: int) -> _Cut | None:
+    def of(cls, x: Array, sweep: _Sweep, memory: int) -> _Cut | None:
         """Return the cut, or None where not even one row of outputs fits."""
         threads = thread_count()
-        channels = x.shape[1] // geometry.groups
+        channels = x.shape[1] // sweep.groups
         blocks = -(-channels // BLOCK)
         block = -(-channels // blocks)
         channels = blocks * block
         room = min(BUFFER, memory // threads) // (channels * x.itemsize)
         reached = [
             [divmod(tap * dilation, stride) for tap in range(taps)]
-            for taps, dilation, stride in zip(geometry.kernel_size, geometry.dilation, geometry.stride, strict=True)
+            for taps, dilation, stride in zip(sweep.kernel_size, sweep.dilation, sweep.stride, strict=True)
         ]
         beyond = [max(place for place, _ in axis) for axis in reached]
         row_planes, column_planes = (1 + max(plane for _, plane in axis) for axis in reached)
-        if geometry.stride[1] == 1:
+        length = sweep.size[1] + beyond[1]
+        if sweep.stride[1] == 1 and sweep.corner[1] <= 0:
             # What is to the right of an image is to the left of its next row.
-            length = max(x.shape[3] + max(geometry.padding[1]), shape[3])
-        else:
-            length = shape[3] + beyond[1]
+            left = -sweep.corner[1]
+            length = max(x.shape[3] + max(left, length - left - x.shape[3]), sweep.size[1])
         behind = length + TILE // x.itemsize
         row = row_planes * column_planes * length
-        rows = min(shape[2], (room - behind) // row - beyond[0])
+        rows = min(sweep.size[0], (room - behind) // row - beyond[0])
         if rows < 1:
             return None
-        rows = -(-shape[2] // -(-shape[2] // rows))
+        rows = -(-sweep.size[0] // -(-sweep.size[0] // rows))
         images = 1
-        if rows == shape[2]:
+        if rows == sweep.size[0]:
             # Enough units for all threads.
             images = max(1, min((room - behind) // (row * (rows + beyond[0])), len(x) // (2 * threads)))
         plane = (rows + beyond[0]) * length
@@ -180,19 +292,30 @@ class _Cut:
         return memory[start : start + self.channels * self.step].reshape(self.channels, self.step)
 
 
-def _packed(grouped: Array, block: int) -> Array:
-    """Return (groups, tiles, blocks of channels, taps, channels of a block, TILE_ROWS), filled up with zeros."""
-    from refgrad.kernels.planes import TILE_ROWS
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A weight as the loops read it: (groups, tiles, blocks of channels, taps, channels of a block, TILE_ROWS)."""
 
-    groups, outputs, channels, *kernel = grouped.shape
-    taps, blocks = math.prod(kernel), -(-channels // block)
-    result = np.zeros((groups, -(-outputs // TILE_ROWS), blocks, taps, block, TILE_ROWS), grouped.dtype)
+    weights: Array
+    cut: _Cut
+    sweep: _Sweep
 
-    def task(row: int) -> None:
-        for number in range(blocks):
-            part = grouped[:, row::TILE_ROWS, number * block : (number + 1) * block]
-            target = result[:, : part.shape[1], number, :, : part.shape[2], row]
-            target[...] = part.reshape(*part.shape[:3], taps).swapaxes(2, 3)
+    @classmethod
+    def of(cls, x: Array, grouped: Array, sweep: _Sweep, memory: int) -> _Packed:
+        """Pack a weight (groups, O / groups, C / groups, k_h, k_w) for images, filled up with zeros."""
+        from refgrad.kernels.planes import TILE_ROWS
 
-    in_threads(task, min(outputs, TILE_ROWS))
-    return result
+        cut = _Cut.of(x, sweep, memory)
+        assert cut is not None
+        groups, outputs = grouped.shape[:2]
+        taps, blocks = math.prod(grouped.shape[3:]), cut.channels // cut.block
+        result = np.zeros((groups, -(-outputs // TILE_ROWS), blocks, taps, cut.block, TILE_ROWS), grouped.dtype)
+
+        def task(row: int) -> None:
+            for number in range(blocks):
+                part = grouped[:, row::TILE_ROWS, number * cut.block : (number + 1) * cut.block]
+                target = result[:, : part.shape[1], number, :, : part.shape[2], row]
+                target[...] = part.reshape(*part.shape[:3], taps).swapaxes(2, 3)
+
+        in_threads(task, min(outputs, TILE_ROWS))
+        return cls(result, cut, sweep)

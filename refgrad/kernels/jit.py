@@ -7,6 +7,7 @@ In: a Python function over arrays. Out: the same function, compiled; its Python 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import pickle
 import uuid
@@ -47,6 +48,13 @@ def _compiled(function: Function, **options: Any) -> Function:
     return cast(Function, dispatcher)
 
 
+@functools.cache
+def _sources() -> str:
+    """Return a digest of this folder: a kernel holds the code of others, and of what intrinsics write for it."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 class MachineCode(FunctionCache):
     """What one kernel was compiled to, on disk: a file for each signature, under a checksum.
 
@@ -72,7 +80,7 @@ class MachineCode(FunctionCache):
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
-        self._made_from = (numba.__version__, self._impl.locator.get_source_stamp(), options)
+        self._made_from = (numba.__version__, self._impl.locator.get_source_stamp(), _sources(), options)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled for a signature, or None."""

@@ -119,8 +119,8 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
     result : array (n_1, K_2, ..., K_d)
         float64, added to.
     memory : int
-        Bytes that the first product of what a thread works on may take, if that is not so little that calling would take
-        longer.
+        Bytes that the first product of what a thread works on may take, if that is not so little that calling would
+        take longer.
     """
     modes = sorted(range(1, tensor.ndim), key=lambda mode: _weight(tensor.shape, mode, result.shape[mode]))
     padded = {mode: _padded(vectors[mode - 1]) for mode in modes}
