@@ -23,6 +23,7 @@ from refgrad.kernels.registers import (
     INDEX,
     REGISTER,
     TILE_ROWS,
+    add_number,
     add_vector,
     constant,
     copy_number,
@@ -32,6 +33,7 @@ from refgrad.kernels.registers import (
     splat,
     vector_kind,
     write,
+    write_zero,
 )
 
 __all__ = ["REGISTER", "TILE_ROWS", "convolve"]
@@ -55,7 +57,7 @@ def _tile_of(vectors: int) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             left, right, shifts, taps, step, channels, target, _ = arguments
             kind, number = vector_kind(signature.args[7]), number_kind(signature.args[7])
-            number_bytes, none = signature.args[7].bitwidth // 8, ir.Constant(kind, [0.0] * kind_count(kind))
+            number_bytes, none = signature.args[7].bitwidth // 8, ir.Constant(kind, [0.0] * kind.count)
             before = builder.block
             outer, inner, tap_end, after = map(builder.append_basic_block, ("taps", "channels", "tap_end", "sums"))
             builder.branch(outer)
@@ -112,10 +114,6 @@ def _tile_of(vectors: int) -> Any:
         return types.void(*[types.intp] * 7, zero), code
 
     return tile
-
-
-def kind_count(kind: ir.VectorType) -> int:
-    return int(kind.count)
 
 
 tile_1, tile_2, tile_3 = _tile_of(1), _tile_of(2), _tile_of(3)
@@ -202,34 +200,6 @@ def fill_planes(
                     at += stride[0]
 
 
-def _write_zero(context: Any, target: Any, zero: Any) -> Any:
-    del context, target
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del signature
-        write(builder, arguments[1], arguments[0])
-        return context.get_dummy_value()
-
-    return types.void(types.intp, zero), code
-
-
-write_zero: Any = intrinsic(_write_zero)
-
-
-def _add_single(context: Any, source: Any, target: Any, number: Any) -> Any:
-    del context, source, target
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.fadd(read(builder, arguments[0], number_kind(signature.args[2])), arguments[2])
-        write(builder, value, arguments[1])
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, number), code
-
-
-add_single: Any = intrinsic(_add_single)
-
-
 @kernel
 def add_run(source: int, target: int, count: int, number: Any, size: int) -> None:
     """Write neighbouring numbers, plus a number."""
@@ -241,7 +211,7 @@ def add_run(source: int, target: int, count: int, number: Any, size: int) -> Non
         add_vector(source + stop - REGISTER, target + stop - REGISTER, number)
     else:
         while at < stop:
-            add_single(source + at, target + at, number)
+            add_number(source + at, target + at, number)
             at += size
 
 

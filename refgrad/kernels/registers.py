@@ -14,9 +14,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 __all__ = [
+    "FUSED",
+    "INDEX",
     "LINE",
     "REGISTER",
     "TILE_ROWS",
+    "add_number",
     "add_vector",
     "constant",
     "copy_number",
@@ -27,6 +30,7 @@ __all__ = [
     "splat",
     "vector_kind",
     "write",
+    "write_zero",
 ]
 
 FEATURES = llvmlite.binding.get_host_cpu_features()
@@ -111,17 +115,37 @@ def _copying(kind_of: Any) -> Any:
 copy_number, copy_vector = _copying(number_kind), _copying(vector_kind)
 
 
-def _add_vector(context: Any, source: Any, target: Any, number: Any) -> Any:
-    """Write to `target` the vector at `source`, plus a number."""
-    del context, source, target
+def _adding(kind_of: Any) -> Any:
+    @intrinsic
+    def add(context: Any, source: Any, target: Any, number: Any) -> Any:
+        """Write what stands at `source`, a number or as many as a register holds, plus a number."""
+        del context, source, target
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source, target, number = arguments
+            kind = kind_of(signature.args[2])
+            term = splat(builder, number, kind) if isinstance(kind, ir.VectorType) else number
+            write(builder, builder.fadd(read(builder, source, kind), term), target)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp, number), code
+
+    return add
+
+
+add_number, add_vector = _adding(number_kind), _adding(vector_kind)
+
+
+def _write_zero(context: Any, target: Any, zero: Any) -> Any:
+    """Write a zero, of its own type."""
+    del context, target
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = vector_kind(signature.args[2])
-        value = builder.fadd(read(builder, arguments[0], kind), splat(builder, arguments[2], kind))
-        write(builder, value, arguments[1])
+        del signature
+        write(builder, arguments[1], arguments[0])
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, number), code
+    return types.void(types.intp, zero), code
 
 
-add_vector: Any = intrinsic(_add_vector)
+write_zero: Any = intrinsic(_write_zero)

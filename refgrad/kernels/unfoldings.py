@@ -14,43 +14,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from refgrad.arguments import Array
 from refgrad.kernels.jit import kernel
+from refgrad.kernels.registers import (
+    FUSED,
+    INDEX,
+    LINE,
+    REGISTER,
+    TILE_ROWS,
+    constant,
+    number_kind,
+    prefetch,
+    read,
+    splat,
+    vector_kind,
+    write,
+)
 
 __all__ = ["SIDE", "add_gram", "add_squares", "project"]
 
 Pair: TypeAlias = tuple[int, int]
 Extents: TypeAlias = tuple[int, int, int]
 
-FEATURES = llvmlite.binding.get_host_cpu_features()
+NUMBER = 8
+"""Bytes of a float64."""
 
-VECTOR = 8 if FEATURES.get("avx512f") else 4 if FEATURES.get("avx") else 2
+VECTOR = REGISTER // NUMBER
 """How many float64 numbers a register holds."""
-
-TILE_ROWS = 8 if FEATURES.get("avx512f") else 4
-"""The sums of so many rows and of up to three vectors of columns fill the registers: 24 of 32, or 12 of 16."""
 
 SIDE = 8
 """A multiple of `VECTOR` and of `TILE_ROWS`: what the sides of panels and of results must be multiples of."""
 
-NUMBER = 8
-"""Bytes of a float64."""
-
-LINE = 64
-"""Bytes of a cache line."""
-
-INDEX = ir.IntType(64)
-WIDE = ir.DoubleType()
-LANES = ir.VectorType(WIDE, VECTOR)
-
-
-def _constant(number: int) -> ir.Constant:
-    return ir.Constant(INDEX, number)
+WIDE = number_kind(types.float64)
+LANES = vector_kind(types.float64)
 
 
 def _order(lanes: Sequence[int]) -> ir.Constant:
@@ -58,33 +58,11 @@ def _order(lanes: Sequence[int]) -> ir.Constant:
     return ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), list(lanes))
 
 
-def _read(builder: Any, address: Any, kind: Any, alignment: int = NUMBER) -> Any:
-    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-    value.align = alignment
-    return value
-
-
-def _write(builder: Any, value: Any, address: Any) -> None:
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = NUMBER
-
-
 def _read_wide(builder: Any, address: Any, number_type: types.Float, length: int) -> Any:
-    """Read one number, or a vector of them, of float32 or float64, as float64."""
-    if number_type == types.float64:
-        return _read(builder, address, WIDE if length == 1 else LANES)
-    narrow = ir.FloatType()
-    value = _read(builder, address, narrow if length == 1 else ir.VectorType(narrow, length), NUMBER // 2)
-    return builder.fpext(value, WIDE if length == 1 else LANES)
-
-
-def _prefetch(builder: Any, address: Any, ahead: int) -> None:
-    """Ask for what is to be read soon: of rows that lie pages apart the processor does not see it coming."""
-    pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-    signature = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-    insert: Any = cgutils.get_or_insert_function
-    function = insert(builder.module, signature, "llvm.prefetch.p0i8")
-    place = builder.inttoptr(builder.add(address, _constant(ahead)), pointer)
-    builder.call(function, [place, *(ir.Constant(flag, number) for number in (0, 3, 1))])  # to read; keep it; data
+    """Read one number, or a register's worth, of float32 or float64, as float64."""
+    kind, wide = number_kind(number_type), WIDE if length == 1 else LANES
+    value = read(builder, address, kind if length == 1 else ir.VectorType(kind, length))
+    return value if number_type == types.float64 else builder.fpext(value, wide)
 
 
 def _copying(length: int) -> Any:
@@ -94,7 +72,7 @@ def _copying(length: int) -> Any:
         del context, source, target
 
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _write(builder, _read_wide(builder, arguments[0], signature.args[2], length), arguments[1])
+            write(builder, _read_wide(builder, arguments[0], signature.args[2], length), arguments[1])
             return context.get_dummy_value()
 
         return types.void(types.intp, types.intp, zero), code
@@ -127,7 +105,7 @@ def _copy_transposed(context: Any, source: Any, source_step: Any, target: Any, t
                     rows[i + half] = builder.shuffle_vector(*pair, lower)
             half *= 2
         for row in rows:
-            _write(builder, row, target)
+            write(builder, row, target)
             target = builder.add(target, target_step)
         return context.get_dummy_value()
 
@@ -139,9 +117,9 @@ def _add_square(context: Any, source: Any, target: Any, zero: Any) -> Any:
     del context, source, target
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values, fused = _read_wide(builder, arguments[0], signature.args[2], VECTOR), ("contract",)
-        old = _read(builder, arguments[1], LANES)
-        _write(builder, builder.fadd(old, builder.fmul(values, values, flags=fused), flags=fused), arguments[1])
+        values = _read_wide(builder, arguments[0], signature.args[2], VECTOR)
+        old = read(builder, arguments[1], LANES)
+        write(builder, builder.fadd(old, builder.fmul(values, values, flags=FUSED), flags=FUSED), arguments[1])
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, zero), code
@@ -177,24 +155,22 @@ def _tile_of(vectors: int) -> Any:
             counted, at_left, at_right = (builder.phi(INDEX) for _ in range(3))
             sums = [[builder.phi(LANES) for _ in range(vectors)] for _ in range(TILE_ROWS)]
             columns = [
-                _read_wide(builder, builder.add(at_right, _constant(vector_bytes * v)), number_type, VECTOR)
+                _read_wide(builder, builder.add(at_right, constant(vector_bytes * v)), number_type, VECTOR)
                 for v in range(vectors)
             ]
             changes = [
-                (counted, _constant(0), builder.add(counted, _constant(1))),
+                (counted, constant(0), builder.add(counted, constant(1))),
                 (at_left, left, builder.add(at_left, left_step)),
                 (at_right, right, builder.add(at_right, right_step)),
             ]
             if signature.args[9] == types.none:
                 for line in (2, 3):
-                    _prefetch(builder, at_right, line * LINE)
-            undefined, fused, address = ir.Constant(LANES, ir.Undefined), ("contract",), at_left
+                    prefetch(builder, at_right, line * LINE)
+            address = at_left
             for row in sums:
-                number = _read(builder, address, WIDE)
-                number = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-                factor = builder.shuffle_vector(number, undefined, _order([0] * VECTOR))
+                factor = splat(builder, read(builder, address, WIDE), LANES)
                 for old, column in zip(row, columns, strict=True):
-                    new = builder.fadd(old, builder.fmul(factor, column, flags=fused), flags=fused)
+                    new = builder.fadd(old, builder.fmul(factor, column, flags=FUSED), flags=FUSED)
                     changes.append((old, ir.Constant(LANES, [0.0] * VECTOR), new))
                 address = builder.add(address, across)
             for phi, first, following in changes:
@@ -206,10 +182,10 @@ def _tile_of(vectors: int) -> Any:
             results = iter(changes[3:])
             for _ in range(TILE_ROWS):
                 for v in range(vectors):
-                    place, (_, _, value) = builder.add(target, _constant(NUMBER * VECTOR * v)), next(results)
+                    place, (_, _, value) = builder.add(target, constant(NUMBER * VECTOR * v)), next(results)
                     if signature.args[9] != types.none:
-                        value = builder.fadd(_read(builder, place, LANES), value)
-                    _write(builder, value, place)
+                        value = builder.fadd(read(builder, place, LANES), value)
+                    write(builder, value, place)
                 target = builder.add(target, width)
             return context.get_dummy_value()
 
