@@ -166,7 +166,7 @@ def fill_planes(
     stride : pair of ints
         Of the convolution.
     buffer, buffer_step : int
-        The address for the first channel, and the bytes to the next one.
+        The address for the first channel, and the bytes to the next one. Zeros, or planes of the same layout.
     """
     channels, height, width = image
     row_planes, column_planes, rows, length = planes
@@ -182,10 +182,10 @@ def fill_planes(
                 stop = max(first, min(length, (width - 1 - offset) // stride[1] + 1))
                 at = top + row_plane
                 for _ in range(rows):
+                    # beside a row there are zeros from the start; a row of zeros may have been one of an image
                     if at < 0 or at >= height:
                         fill_zeros(target, length, zero, size)
                     else:
-                        fill_zeros(target, first, zero, size)
                         from_ = begin + (at * width + offset) * size + first * step
                         if step == size:
                             copy_run(from_, target + first * size, stop - first, zero, size)
@@ -195,7 +195,6 @@ def fill_planes(
                                 copy_number(from_, to, zero)
                                 from_ += step
                                 to += size
-                        fill_zeros(target + stop * size, length - stop, zero, size)
                     target += row_bytes
                     at += stride[0]
 
