@@ -320,7 +320,7 @@ def project(
     panel : array (columns at a time, side)
         float64, overwritten; columns at a time are a multiple of `SIDE`, and the side is at least the number of rows.
     products : array (columns at a time, some)
-        float64, overwritten; with at least as many columns as ranks.
+        float64, overwritten; with at least as many columns as ranks, and the numbers of a tile.
     result : array (before, K, after)
         float64, C-contiguous, overwritten; K of the ranks.
     """

@@ -165,7 +165,7 @@ def _weight(shape: tuple[int, ...], mode: int, rank: int) -> float:
 
 
 def energy(tensor: Array) -> float:
-    """Return |A|^2.
+    """Return |A|^2, or infinity.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def energy(tensor: Array) -> float:
 
     in_threads(task, tasks)
     rest = numbers[whole * together :].astype(np.float64)
-    return math.fsum([*sums.reshape(-1), float(rest @ rest)])
+    return float(sums.sum() + rest @ rest)
 
 
 def _panel(rows: int) -> Array:

@@ -191,7 +191,7 @@ class Scaled:
 
     def _project_samples(self, part: Array, others: Sequence[Array], result: Array) -> None:
         """Add some samples, projected on all modes but the first, to (samples, K_2, ..., K_d)."""
-        if self.exponent == 0 and compiled(self.tensor):
+        if others and self.exponent == 0 and compiled(self.tensor):
             add_projected(part, others, result, self.tensor.nbytes // FRACTION)
             return
         # Of two products that follow one another, the one with the smaller 1/n - 1/K is cheaper first.
@@ -276,8 +276,8 @@ def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _energy(tensor: Array, exponent: int) -> float:
-    if exponent == 0 and compiled(tensor):
-        return energy(tensor)
     with np.errstate(all="ignore"):  # whoever asks looks at what comes out
+        if exponent == 0 and compiled(tensor):
+            return energy(tensor)
         pieces = Scaled(tensor, exponent, math.nan).columns(0)
-        return math.fsum(float(piece.reshape(-1) @ piece.reshape(-1)) for _, piece in pieces)
+        return float(np.sum([piece.reshape(-1) @ piece.reshape(-1) for _, piece in pieces]))
