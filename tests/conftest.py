@@ -4,6 +4,7 @@ Of the profiles `ci` draws the same inputs every time, `search` new ones; both p
 """
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -65,3 +66,12 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config):
             terminalreporter.write_line(line)
     for line in failures(config) if exitstatus == pytest.ExitCode.OK else measured.failures():
         terminalreporter.write_line(line, red=True)
+
+
+@pytest.fixture
+def hurried():
+    """Let threads take turns as often as the interpreter can: what can come between two lines then does."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

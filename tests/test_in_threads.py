@@ -37,15 +37,6 @@ def cores(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
 
 
-@pytest.fixture
-def hurried():
-    """Let threads take turns as often as the interpreter can: what can come between two lines then does."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 def test_the_variables_are_asked_in_their_order(given, cores):
     assert VARIABLES == ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
     given(OPENBLAS_NUM_THREADS="5", MKL_NUM_THREADS="6", OMP_NUM_THREADS="7")

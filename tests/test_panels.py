@@ -10,8 +10,6 @@ import functools
 import itertools
 import math
 import mmap
-import os
-import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -28,6 +26,7 @@ from refgrad.multilinear import panels as loops
 from refgrad.multilinear.scaled import Scaled, scaled_to_one
 from refgrad.oracle.tolerance import decomposition_bound, projector_bound, residual_bound
 from refgrad.rounding import gamma
+from tests import other_registers
 from tests.assertions import assert_same_bits, assert_within
 from tests.strategies import DTYPES, LAYOUTS, with_layout
 
@@ -193,42 +192,18 @@ def test_every_number_counts_in_its_place_and_none_from_outside(exact, dtype):
         exact(dtype, between_nans)
 
 
-def other_vectors(vector):
-    """Run the exact cases in this process, with what a processor has that holds so many numbers in a register."""
-    assert vector == unfoldings.VECTOR
+def beside_pages():
+    """Run the exact cases beside pages that nobody may touch."""
     for exact, dtype in itertools.product(EXACT, DTYPES):
         exact(dtype, beside_forbidden_pages, 2**12)
     return "exact"
 
 
-OTHER_VECTORS = """
-import sys
-import llvmlite.binding
-import numba
-numba.njit(lambda: None)  # numba asks for the processor's features here, and gets the true ones
-features = {"8": ("avx512f", "avx"), "4": ("avx",), "2": ()}[sys.argv[1]]
-type(llvmlite.binding.get_host_cpu_features()).get = lambda self, name, default=None: name in features
-from tests import test_panels
-print(test_panels.other_vectors(int(sys.argv[1])))
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="how a page is forbidden is Linux's way")
-@pytest.mark.parametrize("vector", [2, 4, 8])
+@pytest.mark.parametrize("vector", other_registers.VECTORS)
 def test_no_vector_of_any_length_reads_beside_the_tensor(tmp_path, vector):
     """Reading there would end the process."""
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    if vector != unfoldings.VECTOR:  # machine code of its own, which no other process may take for its
-        environment["NUMBA_CACHE_DIR"] = str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER_VECTORS, str(vector)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "exact\n"), done.stderr
+    assert other_registers.run(vector, "tests.test_panels:beside_pages", tmp_path) == "exact"
 
 
 @given(tensor=exact_tensors(), data=st.data(), least_shared=st.sampled_from([1, loops.LEAST_SHARED]))

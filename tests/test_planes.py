@@ -1,5 +1,6 @@
 """Compiled sums of shifted images against sliding windows: on integers nothing rounds, so that every bit is known."""
 
+import itertools
 import math
 
 import hypothesis.strategies as st
@@ -10,9 +11,9 @@ from hypothesis import example, given
 from refgrad.convolution import conv2d_forward, conv2d_input_gradient, planes
 from refgrad.geometry import ConvGeometry
 from refgrad.rounding import gamma
-from tests import sliding_windows
+from tests import other_registers, sliding_windows
 from tests.assertions import assert_same_bits, assert_within
-from tests.strategies import LAYOUTS, with_layout
+from tests.strategies import DTYPES, LAYOUTS, with_layout
 
 LENGTHS = st.sampled_from([1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 20, 33, 50])
 MEMORIES = (2**24, 2**17, 2**15)
@@ -66,7 +67,7 @@ def named(test):
 
 
 @named
-@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from([np.float32, np.float64]))
+@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from(DTYPES))
 def test_D6_forward_is_the_sum_over_windows(layer, memory, dtype):
     geometry, shape, outputs = layer
     x, weight = (
@@ -82,7 +83,7 @@ def test_D6_forward_is_the_sum_over_windows(layer, memory, dtype):
 
 
 @named
-@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from([np.float32, np.float64]))
+@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from(DTYPES))
 def test_D6_the_input_gradient_is_what_windows_give_back(layer, memory, dtype):
     geometry, shape, outputs = layer
     weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
@@ -95,7 +96,29 @@ def test_D6_the_input_gradient_is_what_windows_give_back(layer, memory, dtype):
     assert_same_bits(found + 0.0, expected + 0.0)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def every_named_layer():
+    """Both directions of every named layer, exact."""
+    for (geometry, shape, outputs), memory, dtype in itertools.product(NAMED, MEMORIES, DTYPES):
+        x = integers(1, shape, dtype)
+        weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
+        out_shape = geometry.output_shape(shape, weight.shape)
+        if planes._Cut.of(x, planes._sweep(geometry, out_shape), memory) is not None:
+            found = planes.forward(x, weight, None, geometry, out_shape, memory)
+            assert_same_bits(found + 0.0, sliding_windows.forward(x, weight, None, **attributes(geometry)) + 0.0)
+        grad_output = integers(4, out_shape, dtype)
+        if all(planes._Cut.of(grad_output, phase.sweep, memory) for phase in planes._phases(geometry, shape)):
+            found = planes.input_gradient(grad_output, weight, geometry, shape, memory)
+            expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
+            assert_same_bits(found + 0.0, expected + 0.0)
+    return "exact"
+
+
+@pytest.mark.parametrize("vector", other_registers.VECTORS)
+def test_registers_of_every_length_give_the_same(tmp_path, vector):
+    assert other_registers.run(vector, "tests.test_planes:every_named_layer", tmp_path) == "exact"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_T15_large_layers_are_computed_by_planes_as_well_as_by_windows(dtype, monkeypatch):
     geometry = ConvGeometry.of(3, padding=1, groups=2)
     generator = np.random.default_rng(0)

@@ -18,15 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 THREADS_OF_BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@pytest.fixture
-def hurried():
-    """Let threads take turns as often as the interpreter can: what can come between two lines then does."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 def run(*words, **environment):
     return subprocess.run(
         [sys.executable, *words], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
