@@ -57,8 +57,11 @@ def test_the_columns_are_those_of_the_unfolding(shape, data, dtype, layout):
 
 @pytest.mark.parametrize("shape", [(3, 5, 80, 90), (2, 300, 40, 40), (40, 3, 5, 6), (1, 2, 400, 400), (500, 700), (9,)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_T15_what_is_computed_in_pieces_is_what_is_computed_at_once(shape, dtype):
+@pytest.mark.parametrize("loops", ["compiled", "BLAS"])
+def test_T15_what_is_computed_in_pieces_is_what_is_computed_at_once(shape, dtype, loops, monkeypatch):
     """Shapes of which a sample, or a channel of one, is larger than a piece are among them."""
+    if loops == "BLAS":
+        monkeypatch.setattr("refgrad.multilinear.scaled.compiled", lambda tensor: False)
     tensor = numbers(shape, dtype)
     values, scaled = tensor.astype(np.float64), scaled_to_one(tensor)
     size = tensor.size
