@@ -20,7 +20,7 @@ from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
 from refgrad.threads import in_threads, thread_count
 
-__all__ = ["applies", "forward", "gives_back", "input_gradient"]
+__all__ = ["applies", "forward", "gives_back", "input_gradient", "load"]
 
 LEAST_PRODUCTS = 2**22
 """With fewer multiply-adds NumPy is done before the compiled loops are loaded."""
@@ -52,6 +52,15 @@ def applies(x: Array, shape: Sequence[int], geometry: ConvGeometry, memory: int)
     if not _worthwhile(x, shape[1], math.prod(shape), geometry):
         return False
     return _Cut.of(x, _sweep(geometry, shape), memory) is not None
+
+
+def load(dtype: npt.DTypeLike) -> None:
+    """Load the loops for float32 or float64, or compile them, so that what is measured next does not pay for it."""
+    from refgrad.kernels.jit import compiling
+
+    if compiling():
+        x, weight = np.ones((8, 8, 8, 8), dtype), np.ones((8, 8, 3, 3), dtype)
+        forward(x, weight, None, ConvGeometry.of(3, padding=1), (8, 8, 8, 8), BUFFER)
 
 
 def forward(

@@ -10,12 +10,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from refgrad.arguments import Array
 from refgrad.ranges import places, ranges
 from refgrad.threads import in_threads
 
-__all__ = ["add_projected", "compiled", "energy", "gram"]
+__all__ = ["add_projected", "compiled", "energy", "gram", "load"]
 
 LEAST_NUMBERS = 2**16
 """Of smaller tensors BLAS is done before the compiled loops are loaded."""
@@ -55,6 +56,17 @@ def compiled(tensor: Array) -> bool:
     from refgrad.kernels.jit import compiling
 
     return compiling()
+
+
+def load(dtype: npt.DTypeLike) -> None:
+    """Load the loops for float32 or float64, or compile them, so that what is measured next does not pay for it."""
+    from refgrad.kernels.jit import compiling
+
+    if compiling():
+        tensor = np.ones((8, SIDE, SIDE), dtype)
+        energy(tensor)
+        gram(tensor, 0, 0)
+        add_projected(tensor, [np.eye(SIDE)] * 2, np.zeros(tensor.shape), 0)
 
 
 def gram(tensor: Array, mode: int, memory: int) -> Array:
