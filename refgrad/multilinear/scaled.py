@@ -33,7 +33,7 @@ LEAST_PIECE = 2**12
 FRACTION = 16
 """A piece, as float64, takes no more than the tensor's bytes over this."""
 
-SHARE = 6
+SHARE = 8
 """Of the tensor's bytes, what the Gram matrices of all threads may take together over this."""
 
 HELD_AS_IT_IS = 2.0**300
@@ -192,7 +192,7 @@ class Scaled:
     def _project_samples(self, part: Array, others: Sequence[Array], result: Array) -> None:
         """Add some samples, projected on all modes but the first, to (samples, K_2, ..., K_d)."""
         if others and self.exponent == 0 and compiled(self.tensor):
-            add_projected(part, others, result, self.tensor.nbytes // FRACTION)
+            add_projected(part, others, result, self.tensor.nbytes // (2 * FRACTION))
             return
         # Of two products that follow one another, the one with the smaller 1/n - 1/K is cheaper first.
         modes = sorted(range(1, part.ndim), key=lambda mode: 1 / part.shape[mode] - 1 / result.shape[mode])
