@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
+from refgrad.aligned import aligned_zeros
 from refgrad.kernels import unfoldings
 from refgrad.multilinear import hosvd
 from refgrad.multilinear import panels as loops
@@ -106,7 +107,7 @@ def projection(tensor, mode, vectors):
 def kernel_projection(tensor, mode, vectors):
     """The same by the compiled loop."""
     rank = vectors.shape[1]
-    panel, products = loops._panel(tensor.shape[mode]), loops._aligned(loops.COLUMNS, -(-rank // 8) * 8)
+    panel, products = loops._panel(tensor.shape[mode]), aligned_zeros(loops.COLUMNS, -(-rank // 8) * 8)
     return loops._projection(tensor, mode, loops._padded(vectors), rank, panel, products)
 
 
@@ -456,6 +457,10 @@ def test_the_bits_do_not_depend_on_how_many_threads_there_are(dtype, monkeypatch
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
         for found, array in zip(computed(), expected, strict=True):
             assert_same_bits(found, array, f"{threads} threads")
+
+
+def test_matrices_are_filled_up_to_what_the_loops_ask_for():
+    assert loops.SIDE == unfoldings.SIDE
 
 
 @pytest.mark.parametrize(("numbers", "tasks"), [(loops.LEAST_SHARED - 1, 1), (loops.LEAST_SHARED, 4)])

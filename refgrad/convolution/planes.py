@@ -10,11 +10,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from refgrad.aligned import LINE, aligned_zeros
 from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
@@ -36,9 +36,6 @@ BUFFER = 2**19
 
 BLOCK = 64
 """Of so many channels a core's first cache holds what the taps of one row of the kernel read for a tile."""
-
-LINE = 64
-"""Bytes of a cache line."""
 
 TILE = 3 * 64
 """The most bytes of neighbouring outputs that are summed up together."""
@@ -150,51 +147,60 @@ def _sweep(geometry: ConvGeometry, shape: Sequence[int]) -> _Sweep:
 def _phases(geometry: ConvGeometry, shape: Sequence[int]) -> list[_Phase]:
     """Return how dA (B, C, H, W) is put together."""
     axes = [
-        [found for remainder in range(stride) if (found := _phase(remainder, stride, dilation, taps, before, length))]
+        [found for remainder in range(stride) if (found := _Axis.of(remainder, stride, dilation, taps, before, length))]
         for stride, dilation, taps, (before, _), length in zip(
             geometry.stride, geometry.dilation, geometry.kernel_size, geometry.padding, shape[2:], strict=True
         )
     ]
     return [
         _Phase(
-            (rows[0], columns[0]),
-            (rows[1], columns[1]),
+            (rows.pixels, columns.pixels),
+            (rows.taps, columns.taps),
             _Sweep(
-                (rows[2], columns[2]),
+                (rows.corner, columns.corner),
                 (1, 1),
-                (rows[3], columns[3]),
-                (rows[4], columns[4]),
+                (rows.dilation, columns.dilation),
+                (rows.kernel_size, columns.kernel_size),
                 geometry.groups,
-                (rows[5], columns[5]),
+                (rows.size, columns.size),
             ),
         )
         for rows, columns in itertools.product(*axes)
     ]
 
 
-def _phase(
-    remainder: int, stride: int, dilation: int, taps: int, before: int, length: int
-) -> tuple[slice, slice, int, int, int, int] | None:
-    """Return pixels, taps, corner, dilation, number of taps and of pixels along one axis; None where there are none.
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis of a phase."""
 
-    Pixel s m + r - before gets from output m - a what tap u = (s a + r) / d read there.
-    """
-    with_taps = [tap for tap in range(taps) if tap * dilation % stride == remainder]
-    first = -((remainder - before) // stride)
-    pixels = (length - 1 + before - remainder) // stride - first + 1
-    if not with_taps or pixels < 1:
-        return None
-    back = [(tap * dilation - remainder) // stride for tap in with_taps]
-    between = with_taps[1] - with_taps[0] if len(with_taps) > 1 else 1
-    last = with_taps[0] - 1 if with_taps[0] > 0 else None
-    return (
-        slice(stride * first + remainder - before, None, stride),
-        slice(with_taps[-1], last, -between),
-        first - back[-1],
-        back[1] - back[0] if len(back) > 1 else 1,
-        len(with_taps),
-        pixels,
-    )
+    pixels: slice
+    taps: slice
+    corner: int
+    dilation: int
+    kernel_size: int
+    size: int
+
+    @classmethod
+    def of(cls, remainder: int, stride: int, dilation: int, taps: int, before: int, length: int) -> _Axis | None:
+        """Return what gives back to the pixels of one remainder; None where no tap does, or there are none.
+
+        Pixel s m + r - before gets from output m - a what tap u = (s a + r) / d read there.
+        """
+        with_taps = [tap for tap in range(taps) if tap * dilation % stride == remainder]
+        first = -((remainder - before) // stride)
+        size = (length - 1 + before - remainder) // stride - first + 1
+        if not with_taps or size < 1:
+            return None
+        back = [(tap * dilation - remainder) // stride for tap in with_taps]
+        between = with_taps[1] - with_taps[0] if len(with_taps) > 1 else 1
+        return cls(
+            pixels=slice(stride * first + remainder - before, None, stride),
+            taps=slice(with_taps[-1], with_taps[0] - 1 if with_taps[0] > 0 else None, -between),
+            corner=first - back[-1],
+            dilation=back[1] - back[0] if len(back) > 1 else 1,
+            kernel_size=len(with_taps),
+            size=size,
+        )
 
 
 def _convolve(x: Array, packed: _Packed, bias: Array | None, output: Array) -> None:
@@ -204,10 +210,10 @@ def _convolve(x: Array, packed: _Packed, bias: Array | None, output: Array) -> N
     cut, sweep = packed.cut, packed.sweep
     biases = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     units = -(-len(x) // cut.unit[0]) * -(-sweep.size[0] // cut.unit[1])
-    tasks = min(units, 2 * thread_count())
+    tasks = min(units, cut.workers)
 
     def task(number: int) -> None:
-        buffer = cut.buffer(x.dtype)
+        buffer = aligned_zeros(cut.channels, cut.step, x.dtype)
         scratch = np.empty(SCRATCH // x.itemsize, x.dtype)
         convolve(
             x.ctypes.data,
@@ -247,16 +253,26 @@ class _Cut:
     channels: int
     block: int
     step: int
+    workers: int
 
     @classmethod
     def of(cls, x: Array, sweep: _Sweep, memory: int) -> _Cut | None:
-        """Return the cut, or None where not even one row of outputs fits."""
-        threads = thread_count()
+        """Return the cut, for as many threads as have room; None where not even one row of outputs fits for one.
+
+        So whether there is one does not depend on the number of threads, and results on neither.
+        """
+        workers = thread_count()
+        while (cut := cls._for_workers(x, sweep, memory, workers)) is None and workers > 1:
+            workers //= 2
+        return cut
+
+    @classmethod
+    def _for_workers(cls, x: Array, sweep: _Sweep, memory: int, workers: int) -> _Cut | None:
         channels = x.shape[1] // sweep.groups
         blocks = -(-channels // BLOCK)
         block = -(-channels // blocks)
         channels = blocks * block
-        room = min(BUFFER, memory // threads) // (channels * x.itemsize)
+        room = min(BUFFER, memory // workers) // (channels * x.itemsize)
         reached = [
             [divmod(tap * dilation, stride) for tap in range(taps)]
             for taps, dilation, stride in zip(sweep.kernel_size, sweep.dilation, sweep.stride, strict=True)
@@ -276,8 +292,8 @@ class _Cut:
         rows = -(-sweep.size[0] // -(-sweep.size[0] // rows))
         images = 1
         if rows == sweep.size[0]:
-            # Enough units for all threads.
-            images = max(1, min((room - behind) // (row * (rows + beyond[0])), len(x) // (2 * threads)))
+            # Enough units for all workers.
+            images = max(1, min((room - behind) // (row * (rows + beyond[0])), len(x) // workers))
         plane = (rows + beyond[0]) * length
         numbers = LINE // x.itemsize
         step = (-(-(images * row_planes * column_planes * plane + behind) // numbers) | 1) * numbers
@@ -292,13 +308,8 @@ class _Cut:
             channels,
             block,
             step,
+            workers,
         )
-
-    def buffer(self, dtype: np.dtype[Any]) -> Array:
-        """Return zeros (channels, step) that begin where a cache line does."""
-        memory = np.zeros(self.channels * self.step + LINE // dtype.itemsize, dtype)
-        start = -memory.ctypes.data % LINE // dtype.itemsize
-        return memory[start : start + self.channels * self.step].reshape(self.channels, self.step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
 from refgrad.ranges import places, ranges
 from refgrad.threads import in_threads
@@ -44,9 +45,6 @@ READ = 4.0
 
 PANELS = 3.0
 """How many times longer a projection takes whose columns do not lie side by side."""
-
-ALIGNMENT = 64
-"""Bytes of a cache line: a vector that crosses two is read twice."""
 
 
 def compiled(tensor: Array) -> bool:
@@ -96,11 +94,11 @@ def gram(tensor: Array, mode: int, memory: int) -> Array:
     matrices = min(tasks, memory // (side * side * 8))
     if matrices >= min(tasks, 2):
         tasks = matrices
-        totals = [_aligned(side, side) for _ in range(tasks)]
+        totals = [aligned_zeros(side, side) for _ in range(tasks)]
         cuts = [((blocks * i // tasks, blocks * (i + 1) // tasks), (0, side)) for i in range(tasks)]
     else:
         # Columns that have as much above the diagonal.
-        totals = [_aligned(side, side)] * tasks
+        totals = [aligned_zeros(side, side)] * tasks
         edges = [round(side / SIDE * math.sqrt(i / tasks)) * SIDE for i in range(tasks + 1)]
         cuts = [((0, blocks), (edges[i], edges[i + 1])) for i in range(tasks)]
 
@@ -125,7 +123,7 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
     Parameters
     ----------
     tensor : array (n_1, ..., n_d)
-        float32 or float64, C-contiguous.
+        float32 or float64, C-contiguous, d >= 2.
     vectors : sequence of d - 1 arrays (n_j, K_j)
         U_2, ..., U_d, float64.
     result : array (n_1, K_2, ..., K_d)
@@ -137,7 +135,7 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
     modes = sorted(range(1, tensor.ndim), key=lambda mode: _weight(tensor.shape, mode, result.shape[mode]))
     padded = {mode: _padded(vectors[mode - 1]) for mode in modes}
     cuts = list(ranges(len(tensor), -(-len(tensor) // TASKS)))
-    shrunk = min((result.shape[mode] / tensor.shape[mode] for mode in modes[:1]), default=1.0)
+    shrunk = result.shape[modes[0]] / tensor.shape[modes[0]]
     fitting = max(LEAST_PIECE, min(LARGEST_PIECE, int(memory / (8 * shrunk))))
     sample = tensor[0].size
     # What follows the first product of a sample is done again for each of its parts.
@@ -146,7 +144,7 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
     def task(number: int) -> None:
         some, target = tensor[cuts[number]], result[cuts[number]]
         panel = _panel(max(tensor.shape[1:]))
-        products = _aligned(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
+        products = aligned_zeros(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
         for place in places(some.shape, None, numbers):
             product = some[place]
             for mode in modes:
@@ -189,7 +187,7 @@ def energy(tensor: Array) -> float:
     tasks = TASKS if tensor.size >= LEAST_SHARED else 1
     together = SIDE * SIDE
     whole = tensor.size // together
-    sums = _aligned(tasks, together)
+    sums = aligned_zeros(tasks, together)
     numbers = tensor.reshape(-1)
 
     def task(number: int) -> None:
@@ -206,12 +204,12 @@ def _panel(rows: int) -> Array:
 
     With an even one, or worse a power of two, the same few places of a cache would have to hold them all.
     """
-    return _aligned(COLUMNS, (_rounded(rows) // SIDE | 1) * SIDE)
+    return aligned_zeros(COLUMNS, (_rounded(rows) // SIDE | 1) * SIDE)
 
 
 def _padded(matrix: Array) -> Array:
     """Return a copy with columns of zeros behind its own."""
-    result = _aligned(len(matrix), _rounded(matrix.shape[1]))
+    result = aligned_zeros(len(matrix), _rounded(matrix.shape[1]))
     result[:, : matrix.shape[1]] = matrix
     return result
 
@@ -228,10 +226,3 @@ def _blocks(extents: tuple[int, int, int]) -> int:
     """Return how many panels the columns of an unfolding fill."""
     before, _, after = extents
     return -(-before // (COLUMNS // after)) if after < COLUMNS else before * -(-after // COLUMNS)
-
-
-def _aligned(rows: int, columns: int) -> Array:
-    """Return zeros (rows, columns), float64, that begin where a cache line does."""
-    memory = np.zeros(rows * columns + ALIGNMENT // 8)
-    start = -memory.ctypes.data % ALIGNMENT // 8
-    return memory[start : start + rows * columns].reshape(rows, columns)

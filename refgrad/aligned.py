@@ -1,0 +1,28 @@
+"""Memory for compiled loops.
+
+In: a shape and a dtype. Out: zeros that begin where a cache line does: a vector that crosses two is read twice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LINE", "aligned_zeros"]
+
+LINE = 64
+"""Bytes of a cache line."""
+
+
+def aligned_zeros(rows: int, columns: int, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[np.floating]:
+    """Return a C-contiguous matrix of zeros.
+
+    Examples
+    --------
+    >>> aligned_zeros(3, 5).ctypes.data % LINE
+    0
+    """
+    numbers = LINE // np.dtype(dtype).itemsize
+    memory = np.zeros(rows * columns + numbers, dtype)
+    start = -memory.ctypes.data % LINE // memory.itemsize
+    return memory[start : start + rows * columns].reshape(rows, columns)
