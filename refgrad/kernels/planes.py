@@ -31,6 +31,7 @@ from refgrad.kernels.registers import (
     number_kind,
     read,
     splat,
+    tile_vectors,
     vector_kind,
     write,
     write_zero,
@@ -293,8 +294,7 @@ def convolve(
                     ) * (out_width * size)
                     place = 0
                     while place < places:
-                        vectors = (places - place + lanes - 1) // lanes
-                        vectors = 2 if vectors == 4 else min(vectors, 3)
+                        vectors = tile_vectors((places - place + lanes - 1) // lanes)
                         right = buffer.ctypes.data + image * image_step + place * size
                         sums, table = scratch.ctypes.data, shifts.ctypes.data
                         if vectors == 3:

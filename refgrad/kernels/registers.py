@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from refgrad.kernels.jit import kernel
+
 __all__ = [
     "FUSED",
     "INDEX",
@@ -28,6 +30,7 @@ __all__ = [
     "prefetch",
     "read",
     "splat",
+    "tile_vectors",
     "vector_kind",
     "write",
     "write_zero",
@@ -149,3 +152,9 @@ def _write_zero(context: Any, target: Any, zero: Any) -> Any:
 
 
 write_zero: Any = intrinsic(_write_zero)
+
+
+@kernel
+def tile_vectors(left: int) -> int:
+    """Return how many of the vectors that are left the next tile takes: three, but rather 2 + 2 than 3 + 1."""
+    return 2 if left == 4 else min(left, 3)

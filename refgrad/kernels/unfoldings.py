@@ -31,6 +31,7 @@ from refgrad.kernels.registers import (
     prefetch,
     read,
     splat,
+    tile_vectors,
     vector_kind,
     write,
 )
@@ -212,13 +213,6 @@ def outer_products(
 
 
 @kernel
-def tile_vectors(columns: int) -> int:
-    """Return how many vectors the next tile takes of so many columns: three, but rather 2 + 2 than 3 + 1."""
-    vectors = columns // VECTOR
-    return 2 if vectors == 4 else min(vectors, 3)
-
-
-@kernel
 def fill_panel(source: int, zero: Any, size: int, extents: Extents, outer: Pair, inner: Pair, panel: Array) -> None:
     """Copy columns of the unfolding to the first rows of a panel: those of `outer` x `inner`, in C order."""
     _, rows, after = extents
@@ -296,7 +290,7 @@ def add_gram(
         first, target = panel.ctypes.data, total.ctypes.data
         column = columns[0]
         while column < columns[1]:
-            vectors = tile_vectors(columns[1] - column)
+            vectors = tile_vectors((columns[1] - column) // VECTOR)
             stop = column + vectors * VECTOR
             right = first + NUMBER * column
             for row in range(0, min(side, stop), TILE_ROWS):
@@ -347,7 +341,7 @@ def _project_in_place(
             if after - column < VECTOR:
                 column = after - VECTOR
             else:
-                of_tile = tile_vectors(after - column)
+                of_tile = tile_vectors((after - column) // VECTOR)
             right = begin + column * size
             for rank in range(0, ranks, TILE_ROWS):
                 left, target = vectors.ctypes.data + NUMBER * rank, end + rank * width + NUMBER * column
@@ -378,7 +372,7 @@ def _project_panels(
             left, target = panel.ctypes.data + row * width, products.ctypes.data + row * step
             column = 0
             while column < ranks:
-                of_tile = tile_vectors(ranks - column)
+                of_tile = tile_vectors((ranks - column) // VECTOR)
                 right, to = vectors.ctypes.data + NUMBER * column, target + NUMBER * column
                 outer_products(left, width, NUMBER, right, step, 0.0, vectors.shape[0], to, step, None, of_tile)
                 column += of_tile * VECTOR
