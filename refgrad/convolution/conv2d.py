@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refgrad.arguments import Array, float_array, floats_of_one_dtype, shape_text
-from refgrad.convolution import blocks, planes, rows, small_groups
+from refgrad.convolution import blocks, correlation, planes, rows, small_groups
 from refgrad.convolution.patches import (
     batch_last,
     gather_patches,
@@ -213,6 +213,8 @@ def conv2d_weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry)
     memory = blocks.affordable_beside(x.nbytes)
     if small_groups.applies(x.shape, grad_output.shape, geometry, dtype.itemsize, memory):
         return small_groups.weight_gradient(x, grad_output, geometry, memory)
+    if correlation.applies(x, grad_output, geometry, memory):
+        return correlation.weight_gradient(x, grad_output, geometry, memory)
     if rows.applies(x.shape, grad_output.shape, geometry, dtype.itemsize, memory):
         with np.errstate(invalid="ignore"):  # where there is something to warn of, it is computed again
             grad_weight = rows.weight_gradient(x, grad_output, geometry, memory)

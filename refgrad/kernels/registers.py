@@ -6,6 +6,7 @@ what is frozen, and what may be written to, would otherwise be compiled apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding
@@ -31,6 +32,7 @@ __all__ = [
     "read",
     "splat",
     "tile_vectors",
+    "transposed",
     "vector_kind",
     "write",
     "write_zero",
@@ -84,6 +86,27 @@ def splat(builder: Any, number: Any, kind: ir.VectorType) -> Any:
     undefined, lane = ir.Constant(kind, ir.Undefined), ir.IntType(32)
     first = builder.insert_element(undefined, number, ir.Constant(lane, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(lane, kind.count), [0] * kind.count))
+
+
+def transposed(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """Return the columns of a square: as many vectors as each of them has numbers."""
+    count = len(rows)
+
+    def shuffled(first: Any, second: Any, lanes: list[int]) -> Any:
+        return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), count), lanes))
+
+    columns = list(rows)
+    # The two squares off the diagonal change places; first of one number each, then of 2 x 2, 4 x 4, ...
+    half = 1
+    while half < count:
+        upper = [count + lane - half if lane & half else lane for lane in range(count)]
+        lower = [count + lane if lane & half else lane + half for lane in range(count)]
+        for i in range(count):
+            if not i & half:
+                pair = columns[i], columns[i + half]
+                columns[i], columns[i + half] = shuffled(*pair, upper), shuffled(*pair, lower)
+        half *= 2
+    return columns
 
 
 def prefetch(builder: Any, address: Any, ahead: int) -> None:

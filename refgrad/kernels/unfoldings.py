@@ -11,7 +11,6 @@ LLVM, which does not find it in a loop over numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from llvmlite import ir
@@ -32,6 +31,7 @@ from refgrad.kernels.registers import (
     read,
     splat,
     tile_vectors,
+    transposed,
     vector_kind,
     write,
 )
@@ -52,11 +52,6 @@ SIDE = 8
 
 WIDE = number_kind(types.float64)
 LANES = vector_kind(types.float64)
-
-
-def _order(lanes: Sequence[int]) -> ir.Constant:
-    """Return the mask of a shuffle."""
-    return ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), list(lanes))
 
 
 def _read_wide(builder: Any, address: Any, number_type: types.Float, length: int) -> Any:
@@ -94,19 +89,8 @@ def _copy_transposed(context: Any, source: Any, source_step: Any, target: Any, t
         for _ in range(VECTOR):
             rows.append(_read_wide(builder, source, signature.args[4], VECTOR))
             source = builder.add(source, source_step)
-        # The two squares off the diagonal change places; first of one number each, then of 2 x 2, 4 x 4, ...
-        half = 1
-        while half < VECTOR:
-            upper = _order([VECTOR + lane - half if lane & half else lane for lane in range(VECTOR)])
-            lower = _order([VECTOR + lane if lane & half else lane + half for lane in range(VECTOR)])
-            for i in range(VECTOR):
-                if not i & half:
-                    pair = rows[i], rows[i + half]
-                    rows[i] = builder.shuffle_vector(*pair, upper)
-                    rows[i + half] = builder.shuffle_vector(*pair, lower)
-            half *= 2
-        for row in rows:
-            write(builder, row, target)
+        for column in transposed(builder, rows):
+            write(builder, column, target)
             target = builder.add(target, target_step)
         return context.get_dummy_value()
 
