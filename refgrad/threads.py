@@ -32,19 +32,21 @@ def thread_count() -> int:
 def in_threads(task: Callable[[int], Result], count: int) -> list[Result]:
     """Call task(0), ..., task(count - 1), some at once, and return what they return.
 
-    The first exception of any of them is raised, when all have ended that had begun.
+    An exception of any of them is raised, when all have ended that had begun. The thread that calls works too: waking
+    another may take longer than a task.
 
     Examples
     --------
     >>> in_threads(lambda number: number * number, 4)
     [0, 1, 4, 9]
     """
-    threads = thread_count()
-    if threads == 1 or count == 1:
+    helpers = min(thread_count(), count) - 1
+    if helpers < 1:
         return [task(number) for number in range(count)]
-    futures = [_pool(threads).submit(task, number) for number in range(count)]
+    futures = [_pool(helpers).submit(task, number) for number in range(count)]
     try:
-        return [future.result() for future in futures]
+        own = {number: task(number) for number, future in enumerate(futures) if future.cancel()}
+        return [own[number] if number in own else future.result() for number, future in enumerate(futures)]
     except BaseException:
         for future in futures:
             future.cancel()

@@ -56,11 +56,8 @@ def forward(
 ) -> Array:
     """Return the output (B, O, H', W'), of the given shape, in so many bytes of working memory."""
     output, groups = np.empty(shape, x.dtype), geometry.groups
-    if geometry == ConvGeometry((1, 1), groups=groups) and x[0].nbytes <= memory:
-        matrices = group_matrices(weight, groups)
-        for image, target in zip(x, output, strict=True):  # which is such a matrix already
-            columns = np.ascontiguousarray(image).reshape(groups, matrices.shape[2], -1)
-            np.matmul(matrices, columns, out=target.reshape(groups, matrices.shape[1], -1))
+    if _one_pixel(x, geometry, memory):
+        _multiply(group_matrices(weight, groups), x, output)
         if bias is not None:
             output += bias[:, np.newaxis, np.newaxis]
         return output
@@ -75,11 +72,14 @@ def input_gradient(
     The zeros around G are multiplied too, so that the weight must be finite.
     """
     groups, group_channels = geometry.groups, weight.shape[1]
+    output = np.empty(shape, grad_output.dtype)
+    if _one_pixel(grad_output, geometry, memory):
+        _multiply(group_matrices(weight, groups).swapaxes(1, 2), grad_output, output)
+        return output
     grouped = weight.reshape(groups, -1, group_channels, *geometry.kernel_size)[..., ::-1, ::-1]
     by_tap = np.ascontiguousarray(grouped.transpose(4, 0, 2, 3, 1)).reshape(
         geometry.kernel_size[1], groups, group_channels, -1
     )
-    output = np.empty(shape, grad_output.dtype)
     return _products(grad_output, by_tap, None, geometry, output, memory)
 
 
@@ -106,6 +106,19 @@ def weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry, memory
             total[tap] += np.matmul(matrices, read.swapaxes(1, 2), out=product)
     ordered = total.reshape(taps, out_channels, geometry.kernel_size[0], x.shape[1] // groups)
     return np.array(ordered.transpose(1, 3, 2, 0), order="C")
+
+
+def _one_pixel(x: Array, geometry: ConvGeometry, memory: int) -> bool:
+    """Tell whether every output reads the pixel that it lies on, of images that are no larger than so many bytes."""
+    return geometry == ConvGeometry((1, 1), groups=geometry.groups) and x[0].nbytes <= memory
+
+
+def _multiply(matrices: Array, x: Array, output: Array) -> None:
+    """Multiply each image (groups C, H, W), a matrix already, by one (rows, C) a group."""
+    groups, rows, channels = matrices.shape
+    for image, target in zip(x, output, strict=True):
+        columns = np.ascontiguousarray(image).reshape(groups, channels, -1)
+        np.matmul(matrices, columns, out=target.reshape(groups, rows, -1))
 
 
 def _products(x: Array, by_tap: Array, bias: Array | None, geometry: ConvGeometry, output: Array, memory: int) -> Array:
