@@ -36,7 +36,7 @@ from refgrad.kernels.registers import (
     write,
 )
 
-__all__ = ["SIDE", "add_gram", "add_squares", "project"]
+__all__ = ["SIDE", "add_gram", "add_projection", "add_squares", "project"]
 
 Pair: TypeAlias = tuple[int, int]
 Extents: TypeAlias = tuple[int, int, int]
@@ -284,41 +284,87 @@ def add_gram(
 
 
 @kernel
+def add_projection(
+    source: int, zero: Any, size: int, samples: int, at_once: int, steps: Array, panel: Array, products: Array,
+    even: Array, odd: Array, totals: Array,
+) -> None:  # fmt: skip
+    """Add the projection of samples on subspaces of some of their modes, taken one after the other.
+
+    Parameters
+    ----------
+    source, zero, size
+        As for `add_gram`.
+    samples, at_once : int
+        How many there are, and how many of them go through all modes together.
+    steps : array (modes, 6)
+        int64: of what each product is of, before for one sample, rows and after; as for `project`, vectors, ranks and
+        kept.
+    panel, products : arrays
+        As for `project`.
+    even, odd : arrays (some,)
+        float64, overwritten: every other product of the samples that go together.
+    totals : array (samples, numbers of the last product)
+        float64, added to.
+    """
+    sample_bytes = steps[0, 0] * steps[0, 1] * steps[0, 2] * size
+    for first in range(0, samples, at_once):
+        some = min(at_once, samples - first)
+        last = even
+        for number in range(len(steps)):
+            step, from_ = steps[number], last.ctypes.data
+            last = even if number % 2 == 0 else odd
+            extents, into = (some * step[0], step[1], step[2]), last.ctypes.data
+            if number == 0:
+                begin = source + first * sample_bytes
+                project(begin, zero, size, extents, step[3], step[4], step[5], panel, products, into)
+            else:
+                project(from_, 0.0, NUMBER, extents, step[3], step[4], step[5], panel, products, into)
+        place = 0
+        for sample in range(first, first + some):
+            for number in range(totals.shape[1]):
+                totals[sample, number] += last[place]
+                place += 1
+
+
+@kernel
 def project(
-    source: int, zero: Any, size: int, extents: Extents, vectors: Array, panel: Array, products: Array, result: Array
-) -> None:
+    source: int, zero: Any, size: int, extents: Extents, vectors: int, ranks: int, kept: int, panel: Array,
+    products: Array, result: int,
+) -> None:  # fmt: skip
     """Multiply the columns of an unfolding by the transpose of some vectors.
 
     Parameters
     ----------
     source, zero, size, extents
         As for `add_gram`.
-    vectors : array (rows, ranks)
-        float64, C-contiguous; the ranks are a multiple of `SIDE`, filled up with zeros.
+    vectors : int
+        The address of (rows, ranks) float64 numbers; the ranks are a multiple of `SIDE`, filled up with zeros.
+    ranks, kept : int
+        How many there are, and how many of them are written.
     panel : array (columns at a time, side)
         float64, overwritten; columns at a time are a multiple of `SIDE`, and the side is at least the number of rows.
     products : array (columns at a time, some)
         float64, overwritten; with at least as many columns as ranks, and the numbers of a tile.
-    result : array (before, K, after)
-        float64, C-contiguous, overwritten; K of the ranks.
+    result : int
+        The address of (before, kept, after) float64 numbers, overwritten.
     """
     if extents[2] < VECTOR:
-        _project_panels(source, zero, size, extents, vectors, panel, products, result)
+        _project_panels(source, zero, size, extents, vectors, ranks, kept, panel, products, result)
     else:
-        _project_in_place(source, zero, size, extents, vectors, products, result)
+        _project_in_place(source, zero, size, extents, vectors, ranks, kept, products, result)
 
 
 @kernel
 def _project_in_place(
-    source: int, zero: Any, size: int, extents: Extents, vectors: Array, products: Array, result: Array
-) -> None:
+    source: int, zero: Any, size: int, extents: Extents, vectors: int, ranks: int, kept: int, products: Array,
+    result: int,
+) -> None:  # fmt: skip
     """Do it for columns that lie side by side, in vectors; the last vector overlaps the one before."""
     before, rows, after = extents
-    kept, ranks = result.shape[1], vectors.shape[1]
     step, width = after * size, NUMBER * after
     scratch, scratch_width = products.ctypes.data, NUMBER * 3 * VECTOR
     for block in range(before):
-        begin, end = source + block * rows * step, result.ctypes.data + block * kept * width
+        begin, end = source + block * rows * step, result + block * kept * width
         column = 0
         while column < after:
             of_tile = 1
@@ -328,7 +374,7 @@ def _project_in_place(
                 of_tile = tile_vectors((after - column) // VECTOR)
             right = begin + column * size
             for rank in range(0, ranks, TILE_ROWS):
-                left, target = vectors.ctypes.data + NUMBER * rank, end + rank * width + NUMBER * column
+                left, target = vectors + NUMBER * rank, end + rank * width + NUMBER * column
                 whole = rank + TILE_ROWS <= kept
                 to, to_width = (target, width) if whole else (scratch, scratch_width)
                 outer_products(left, NUMBER, NUMBER * ranks, right, step, zero, rows, to, to_width, None, of_tile)
@@ -341,11 +387,11 @@ def _project_in_place(
 
 @kernel
 def _project_panels(
-    source: int, zero: Any, size: int, extents: Extents, vectors: Array, panel: Array, products: Array, result: Array
-) -> None:
+    source: int, zero: Any, size: int, extents: Extents, vectors: int, ranks: int, kept: int, panel: Array,
+    products: Array, result: int,
+) -> None:  # fmt: skip
     """Do it for columns that do not, from panels."""
-    after, at_once = extents[2], panel.shape[0]
-    kept, ranks = result.shape[1], vectors.shape[1]
+    rows, after, at_once = extents[1], extents[2], panel.shape[0]
     width, step = NUMBER * panel.shape[1], NUMBER * ranks
     together = at_once // after
     for block in range((extents[0] + together - 1) // together):
@@ -357,10 +403,10 @@ def _project_panels(
             column = 0
             while column < ranks:
                 of_tile = tile_vectors((ranks - column) // VECTOR)
-                right, to = vectors.ctypes.data + NUMBER * column, target + NUMBER * column
-                outer_products(left, width, NUMBER, right, step, 0.0, vectors.shape[0], to, step, None, of_tile)
+                right, to = vectors + NUMBER * column, target + NUMBER * column
+                outer_products(left, width, NUMBER, right, step, 0.0, rows, to, step, None, of_tile)
                 column += of_tile * VECTOR
-        written = result.ctypes.data + outer[0] * kept * after * NUMBER
+        written = result + outer[0] * kept * after * NUMBER
         for image in range(outer[1] - outer[0]):
             first = products.ctypes.data + image * after * step
             for rank in range(kept):

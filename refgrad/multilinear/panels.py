@@ -91,9 +91,10 @@ def gram(tensor: Array, mode: int, memory: int) -> Array:
     side = _rounded(rows)
     blocks = _blocks(extents)
     tasks = TASKS if tensor.size >= LEAST_SHARED else 1
-    matrices = min(tasks, memory // (side * side * 8))
-    if matrices >= min(tasks, 2):
-        tasks = matrices
+    matrix_bytes = side * side * 8
+    if min(tasks, 2) * matrix_bytes <= memory:
+        while tasks * matrix_bytes > memory:
+            tasks //= 2  # so that as many threads as that divides have as much to do
         totals = [aligned_zeros(side, side) for _ in range(tasks)]
         cuts = [((blocks * i // tasks, blocks * (i + 1) // tasks), (0, side)) for i in range(tasks)]
     else:
@@ -127,11 +128,13 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
     vectors : sequence of d - 1 arrays (n_j, K_j)
         U_2, ..., U_d, float64.
     result : array (n_1, K_2, ..., K_d)
-        float64, added to.
+        float64, C-contiguous, added to.
     memory : int
         Bytes that the first product of what a thread works on may take, if that is not so little that calling would
         take longer.
     """
+    from refgrad.kernels.unfoldings import add_projection
+
     modes = sorted(range(1, tensor.ndim), key=lambda mode: _weight(tensor.shape, mode, result.shape[mode]))
     padded = {mode: _padded(vectors[mode - 1]) for mode in modes}
     cuts = list(ranges(len(tensor), -(-len(tensor) // TASKS)))
@@ -139,30 +142,40 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
     fitting = max(LEAST_PIECE, min(LARGEST_PIECE, int(memory / (8 * shrunk))))
     sample = tensor[0].size
     # What follows the first product of a sample is done again for each of its parts.
-    numbers = sample if fitting < sample <= 2 * fitting else fitting
+    whole = sample <= 2 * fitting
+    at_once = max(1, fitting // sample) if whole else 1
 
     def task(number: int) -> None:
         some, target = tensor[cuts[number]], result[cuts[number]]
         panel = _panel(max(tensor.shape[1:]))
         products = aligned_zeros(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
-        for place in places(some.shape, None, numbers):
-            product = some[place]
+        even = odd = np.empty(0)
+        for place in places(some.shape, None, some.size if whole else fitting):
+            part = some[place]
+            shape, steps = [1, *part.shape[1:]], []
             for mode in modes:
-                product = _projection(product, mode, padded[mode][place[mode]], result.shape[mode], panel, products)
-            target[place[0]] += product
+                vectors = padded[mode][place[mode]]
+                extents = _extents(shape, mode)
+                shape[mode] = result.shape[mode]
+                steps.append((*extents, vectors.ctypes.data, vectors.shape[1], shape[mode]))
+            if even.size == 0:  # no later part is larger
+                sizes = [at_once * before * kept * after for before, _, after, _, _, kept in steps]
+                even, odd = np.empty(max(sizes[::2])), np.empty(max(sizes[1::2], default=0))
+            add_projection(
+                part.ctypes.data,
+                part.dtype.type(0),
+                part.itemsize,
+                len(part),
+                at_once,
+                np.array(steps, np.int64),
+                panel,
+                products,
+                even,
+                odd,
+                target[place[0]].reshape(len(part), -1),
+            )
 
     in_threads(task, len(cuts))
-
-
-def _projection(tensor: Array, mode: int, vectors: Array, rank: int, panel: Array, products: Array) -> Array:
-    """Return A x_j U^T, float64 and C-ordered."""
-    from refgrad.kernels.unfoldings import project
-
-    extents = _extents(tensor.shape, mode)
-    result = np.empty((extents[0], rank, extents[2]))
-    zero = tensor.dtype.type(0)
-    project(tensor.ctypes.data, zero, tensor.itemsize, extents, vectors, panel, products, result)
-    return result.reshape(*tensor.shape[:mode], rank, *tensor.shape[mode + 1 :])
 
 
 def _weight(shape: tuple[int, ...], mode: int, rank: int) -> float:
@@ -218,7 +231,7 @@ def _rounded(length: int) -> int:
     return -(-length // SIDE) * SIDE
 
 
-def _extents(shape: tuple[int, ...], mode: int) -> tuple[int, int, int]:
+def _extents(shape: Sequence[int], mode: int) -> tuple[int, int, int]:
     return math.prod(shape[:mode]), shape[mode], math.prod(shape[mode + 1 :])
 
 
