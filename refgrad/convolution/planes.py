@@ -31,6 +31,9 @@ LEAST_CHANNELS = 8
 PARTS = 2
 """Into so many parts a batch is cut where its gradient is put together: each waits beside its place."""
 
+PARTS_OF_A_THREAD = 4
+"""Into so many parts the work of a thread is cut: one that begins late leaves some to the others."""
+
 BUFFER = 2**19
 """Bytes of planes: what leaves room for the weights of a tile in a core's second cache."""
 
@@ -210,7 +213,7 @@ def _convolve(x: Array, packed: _Packed, bias: Array | None, output: Array) -> N
     cut, sweep = packed.cut, packed.sweep
     biases = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     units = -(-len(x) // cut.unit[0]) * -(-sweep.size[0] // cut.unit[1])
-    tasks = min(units, cut.workers)
+    tasks = min(units, PARTS_OF_A_THREAD * cut.workers)
 
     def task(number: int) -> None:
         buffer = aligned_zeros(cut.channels, cut.step, x.dtype)
