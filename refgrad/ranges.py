@@ -1,15 +1,18 @@
 """How a length, or an array, is cut into pieces that are worked on one after the other.
 
-In: a length, and the longest piece; a shape, and the largest one. Out: slices.
+In: a length, and the longest piece; a shape, and the largest one, or its strides. Out: slices, or offsets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-__all__ = ["Place", "places", "ranges"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Place", "offsets", "places", "ranges"]
 
 Place: TypeAlias = tuple[slice, ...]
 """Where in an array a piece stands: a slice for each axis."""
@@ -45,3 +48,17 @@ def places(shape: tuple[int, ...], kept: int | None, numbers: int) -> Iterator[P
             continue
         for place in places((*shape[:axis], 1, *shape[axis + 1 :]), kept, numbers):
             yield (*place[:axis], part, *place[axis + 1 :])
+
+
+def offsets(shape: Sequence[int], strides: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return where the entries of an array stand, in C order, from its first one on.
+
+    Examples
+    --------
+    >>> offsets((2, 3), (100, 1)).tolist()
+    [0, 1, 2, 100, 101, 102]
+    """
+    result = np.zeros(1, np.int64)
+    for length, stride in zip(shape, strides, strict=True):
+        result = np.add.outer(result, np.arange(length) * stride).reshape(-1)
+    return result

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refgrad.arguments import Array, float_array, floats_of_one_dtype, shape_text
-from refgrad.convolution import blocks, correlation, planes, rows, small_groups
+from refgrad.convolution import blocks, correlation, few_channels, planes, rows, small_groups
 from refgrad.convolution.patches import (
     batch_last,
     gather_patches,
@@ -215,6 +215,8 @@ def conv2d_weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry)
         return small_groups.weight_gradient(x, grad_output, geometry, memory)
     if correlation.applies(x, grad_output, geometry, memory):
         return correlation.weight_gradient(x, grad_output, geometry, memory)
+    if few_channels.applies(x, grad_output, geometry, memory):
+        return few_channels.weight_gradient(x, grad_output, geometry, memory)
     if rows.applies(x.shape, grad_output.shape, geometry, dtype.itemsize, memory):
         with np.errstate(invalid="ignore"):  # where there is something to warn of, it is computed again
             grad_weight = rows.weight_gradient(x, grad_output, geometry, memory)

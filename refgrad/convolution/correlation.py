@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
-from refgrad.ranges import ranges
+from refgrad.ranges import offsets, ranges
 from refgrad.threads import in_threads
 
 __all__ = ["applies", "load", "weight_gradient"]
@@ -57,7 +56,7 @@ def applies(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -
         return False
     from refgrad.kernels.jit import compiling
 
-    return compiling() and _Cut.of(x, grad_output.shape, geometry, memory) is not None
+    return compiling() and _Cut.of(x, grad_output, geometry, memory) is not None
 
 
 def load(dtype: npt.DTypeLike) -> None:
@@ -71,7 +70,7 @@ def load(dtype: npt.DTypeLike) -> None:
 
 def weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> Array:
     """Return dW (O, C / groups, k_h, k_w)."""
-    cut = _Cut.of(x, grad_output.shape, geometry, memory)
+    cut = _Cut.of(x, grad_output, geometry, memory)
     assert cut is not None
     channels, outputs = x.shape[1] // geometry.groups, grad_output.shape[1] // geometry.groups
     grad_weight = np.empty((grad_output.shape[1], channels, *geometry.kernel_size), x.dtype)
@@ -107,6 +106,7 @@ def _fill(
             (part.units.start, part.units.stop),
             cut.plane,
             cut.pixels,
+            cut.rows,
             cut.table,
             cut.shifts,
             panel,
@@ -148,28 +148,29 @@ class _Cut:
     tiles: npt.NDArray[np.int64]
     tiles_at_once: int
     pixels: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
     table: npt.NDArray[np.int64]
     shifts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, x: Array, out_shape: Sequence[int], geometry: ConvGeometry, memory: int) -> _Cut | None:
+    def of(cls, x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> _Cut | None:
         """Return the cut into as many tasks as have room; None where there is none for one."""
         tasks = TASKS
-        while (cut := cls._into(tasks, x, out_shape, geometry, memory)) is None and tasks > 1:
+        while (cut := cls._into(tasks, x, grad_output, geometry, memory)) is None and tasks > 1:
             tasks //= 2
         return cut
 
     @classmethod
-    def _into(cls, tasks: int, x: Array, out_shape: Sequence[int], geometry: ConvGeometry, memory: int) -> _Cut | None:
+    def _into(cls, tasks: int, x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> _Cut | None:
         from refgrad.kernels.correlation import REGISTER, TILE_ROWS
 
-        channels, outputs = x.shape[1] // geometry.groups, out_shape[1] // geometry.groups
+        channels, outputs = x.shape[1] // geometry.groups, grad_output.shape[1] // geometry.groups
         lanes, taps = REGISTER // x.itemsize, math.prod(geometry.kernel_size)
         by_channels = channels >= tasks * MANY_CHANNELS
         some = -(-channels // (tasks * lanes)) * lanes if by_channels else channels
         width = -(-some // lanes) * lanes
         pixel_bytes = width * x.itemsize
-        (out_height, out_width), (left, _) = out_shape[2:], geometry.padding[1]
+        (out_height, out_width), (left, _) = grad_output.shape[2:], geometry.padding[1]
         reach = [dilation * (size - 1) for dilation, size in zip(geometry.dilation, geometry.kernel_size, strict=True)]
         length = max((out_width - 1) * geometry.stride[1] + reach[1] + 1, left + x.shape[3])
 
@@ -202,25 +203,17 @@ class _Cut:
             width,
             tiles,
             -(-len(tiles) // chunks),
-            (_places((plane[0], x.shape[3]), (length, 1)) + left) * pixel_bytes,
+            (offsets((plane[0], x.shape[3]), (length, 1)) + left) * pixel_bytes,
+            np.arange(TILE_ROWS) * (out_height * out_width * x.itemsize),
             np.stack(
                 [
-                    _places((images, rows, out_width), (out_shape[1] * out_height * out_width, out_width, 1))
-                    * x.itemsize,
-                    _places(
+                    offsets((images, rows, out_width), (grad_output[0].size, out_width, 1)) * x.itemsize,
+                    offsets(
                         (images, rows, out_width), (plane[0] * length, geometry.stride[0] * length, geometry.stride[1])
                     )
                     * pixel_bytes,
                 ],
                 axis=1,
             ),
-            _places(geometry.kernel_size, (geometry.dilation[0] * length, geometry.dilation[1])) * pixel_bytes,
+            offsets(geometry.kernel_size, (geometry.dilation[0] * length, geometry.dilation[1])) * pixel_bytes,
         )
-
-
-def _places(shape: Sequence[int], steps: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Return where the entries of an array stand, in C order, from its first one on."""
-    places = np.zeros(1, np.int64)
-    for length, step in zip(shape, steps, strict=True):
-        places = np.add.outer(places, np.arange(length) * step).reshape(-1)
-    return places
