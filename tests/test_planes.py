@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from refgrad.convolution import conv2d_forward, conv2d_input_gradient, planes
+from refgrad.convolution import conv2d_forward, conv2d_input_gradient, few_channels, planes
 from refgrad.geometry import ConvGeometry
 from refgrad.rounding import gamma
 from tests import other_registers, sliding_windows
@@ -56,6 +56,56 @@ def test_D6_the_input_gradient_is_what_windows_give_back(layer, memory, dtype):
     assert_same_bits(found + 0.0, expected + 0.0)
 
 
+def assert_joint_gradient_exact(layer, memory, dtype):
+    geometry, shape, outputs = layer
+    weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
+    grad_output = integers(4, geometry.output_shape(shape, weight.shape), dtype)
+    sweep = few_channels._sweep(few_channels._axes(geometry, shape), geometry.groups)
+    if planes.Packed.fits(grad_output, sweep, memory):
+        found = few_channels.input_gradient(grad_output, weight, geometry, shape, memory)
+        expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
+        assert_same_bits(found + 0.0, expected + 0.0)
+
+
+@named
+@given(layer=layers(), memory=st.sampled_from(MEMORIES), dtype=st.sampled_from(DTYPES))
+def test_D6_all_remainders_together_get_what_windows_give_back(layer, memory, dtype):
+    assert_joint_gradient_exact(layer, memory, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_T15_the_input_gradient_of_few_channels_goes_through_one_convolution(dtype, monkeypatch):
+    geometry, shape = ConvGeometry.of(3, padding=1, stride=2), (10, 3, 40, 42)
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((40, 3, 3, 3)).astype(dtype)
+    grad_output = generator.standard_normal(geometry.output_shape(shape, weight.shape)).astype(dtype)
+    used, original = [], few_channels.input_gradient
+    monkeypatch.setattr(few_channels, "input_gradient", lambda *a: (used.append(1), original(*a))[1])
+    found = conv2d_input_gradient(grad_output, weight, geometry, shape[2:])
+    assert used == [1]
+    wide, sides = [array.astype(np.float64) for array in (grad_output, weight)], attributes(geometry)
+    expected = sliding_windows.input_gradient(*wide, shape[2:], **sides)
+    allowed = gamma(40 * 9, dtype) * sliding_windows.input_gradient(*map(np.abs, wide), shape[2:], **sides)
+    assert_within(found.astype(np.float64), expected, allowed)
+    grad_output[4, 7, 3, 5] = math.inf  # which meets zeros where a tap gives nothing back
+    found = conv2d_input_gradient(grad_output, np.abs(weight), geometry, shape[2:])
+    reached = np.zeros(shape, bool)
+    reached[4, :, 5:8, 9:12] = True
+    assert (found[reached] == math.inf).all()
+    assert np.isfinite(found[~reached]).all()
+
+
+def test_what_one_convolution_for_all_remainders_is_not_for():
+    geometry, shape, grad_output = ConvGeometry.of(3, padding=1, stride=2), (8, 3, 64, 64), np.ones((8, 32, 32, 32))
+    assert few_channels.gives_back(grad_output, shape, geometry, 2**24)
+    assert not few_channels.gives_back(grad_output, shape, geometry, 2**10)
+    assert not few_channels.gives_back(grad_output.transpose(0, 1, 3, 2), shape, geometry, 2**24)
+    assert not few_channels.gives_back(grad_output, (8, 8, 64, 64), geometry, 2**24)
+    assert not few_channels.gives_back(grad_output, (8, 1, 64, 64), geometry, 2**24)
+    assert not few_channels.gives_back(grad_output[:1], (1, 3, 64, 64), geometry, 2**24)
+    assert not few_channels.gives_back(grad_output, (8, 3, 32, 32), SAME, 2**24)
+
+
 def every_named_layer():
     """Both directions of every named layer, exact."""
     for (geometry, shape, outputs), memory, dtype in itertools.product(NAMED, MEMORIES, DTYPES):
@@ -70,6 +120,7 @@ def every_named_layer():
             found = planes.input_gradient(grad_output, weight, geometry, shape, memory)
             expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
             assert_same_bits(found + 0.0, expected + 0.0)
+        assert_joint_gradient_exact((geometry, shape, outputs), memory, dtype)
     return "exact"
 
 

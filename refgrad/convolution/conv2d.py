@@ -148,6 +148,10 @@ def conv2d_input_gradient(
     if np.isfinite(weight).all():
         if planes.gives_back(grad_output, input_shape, geometry, memory):
             return planes.input_gradient(grad_output, weight, geometry, input_shape, memory)
+        if few_channels.gives_back(grad_output, input_shape, geometry, memory):
+            grad_input = few_channels.input_gradient(grad_output, weight, geometry, input_shape, memory)
+            if np.isfinite(grad_input).all():
+                return grad_input
         turned = rows.turned(geometry)
         if turned is not None and rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, memory):
             return rows.input_gradient(grad_output, weight, turned, input_shape, memory)

@@ -1,7 +1,9 @@
-"""The weight gradient of layers that read few channels and write many, as first layers do, in threads (THEORY D6).
+"""The gradients of layers that read few channels and write many, as first layers do, in threads (THEORY D6).
 
-In: checked arrays and a `ConvGeometry`. Out: what `conv2d_weight_gradient` returns. It is `correlation` with its sides
-changed: out channels fill the registers. How the work is cut follows from shapes and working memory alone.
+In: checked arrays and a `ConvGeometry`. Out: what `conv2d_weight_gradient` and `conv2d_input_gradient` return. The
+weight gradient is `correlation` with its sides changed: out channels fill the registers. The input gradient is, where
+the stride leaves several remainders, one convolution for all of them. How the work is cut follows from shapes and
+working memory alone.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ import numpy.typing as npt
 
 from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
+from refgrad.convolution import planes
 from refgrad.convolution.correlation import LEAST_CHANNELS, LEAST_PRODUCTS, PANEL, POSITIONS, TASKS
 from refgrad.geometry import ConvGeometry
-from refgrad.ranges import offsets
+from refgrad.ranges import offsets, ranges
 from refgrad.threads import in_threads
 
-__all__ = ["applies", "weight_gradient"]
+__all__ = ["applies", "gives_back", "input_gradient", "weight_gradient"]
+
+PARTS = 8
+"""Into so many parts a batch is cut where its input gradient is put together: each waits beside its place."""
 
 
 def applies(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> bool:
@@ -45,6 +51,111 @@ def weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry, memory
     for group in range(geometry.groups):
         by_group[group] = _of_group(x, group * channels, grad_output, group * outputs, geometry, cut)
     return grad_weight
+
+
+def gives_back(grad_output: Array, shape: tuple[int, int, int, int], geometry: ConvGeometry, memory: int) -> bool:
+    """Tell whether this is how an input gradient (B, C, H, W) is computed, in so many bytes."""
+    remainders, group_channels = math.prod(geometry.stride), shape[1] // geometry.groups
+    if remainders == 1 or group_channels >= planes.LEAST_CHANNELS:
+        return False
+    windows = grad_output.size // grad_output.shape[1] * shape[1]
+    if not planes.worthwhile(grad_output, shape[1] * remainders, windows, geometry):
+        return False
+    return planes.Packed.fits(grad_output, _sweep(_axes(geometry, shape), geometry.groups), memory)
+
+
+def input_gradient(
+    grad_output: Array, weight: Array, geometry: ConvGeometry, shape: tuple[int, int, int, int], memory: int
+) -> Array:
+    """Return dA (B, C, H, W), of the given shape, which is finite only if it is right.
+
+    Of a channel the pixels that leave the same remainders by the stride are an image of their own, and together they
+    are the outputs of one convolution of G, of stride 1, whose weight is zero where a tap gives nothing back to a
+    remainder. Infinities of G meet those zeros.
+    """
+    axes = _axes(geometry, shape)
+    sweep, strides = _sweep(axes, geometry.groups), geometry.stride
+    grouped = weight.reshape(geometry.groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+    joint = np.zeros((*grouped.shape[:2], *strides, grouped.shape[2], *sweep.kernel_size), weight.dtype)
+    for tap in np.ndindex(*geometry.kernel_size):
+        (row, down), (column, across) = (axis.place(number) for axis, number in zip(axes, tap, strict=True))
+        joint[:, :, row, column, :, down, across] = grouped[..., *tap]
+    joint = joint.reshape(geometry.groups, -1, *joint.shape[4:])
+    packed = planes.Packed.of(grad_output, joint, sweep, memory)
+    grad_input = np.empty(shape, grad_output.dtype)
+    parts = list(ranges(len(grad_output), -(-len(grad_output) // PARTS)))
+
+    def task(number: int) -> None:
+        gradients = grad_output[parts[number]]
+        sums = np.empty((len(gradients), shape[1] * math.prod(strides), *sweep.size), grad_output.dtype)
+        planes.fill_output(gradients, packed, None, sums)
+        by_remainder = sums.reshape(len(sums), shape[1], *strides, *sweep.size)
+        for row_remainder, column_remainder in np.ndindex(*strides):
+            (down, rows), (across, columns) = axes[0].pixels(row_remainder), axes[1].pixels(column_remainder)
+            pixels = by_remainder[:, :, row_remainder, column_remainder, down, across]
+            grad_input[parts[number], :, rows, columns] = pixels
+
+    in_threads(task, len(parts))
+    return grad_input
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis of an image whose pixels are taken apart by the remainders of the stride.
+
+    Pixel s m + r - before gets from output m - a what tap u = (s a + r) / d read there.
+    """
+
+    stride: int
+    dilation: int
+    before: int
+    length: int
+    farthest: int
+    """The largest a."""
+
+    @property
+    def first(self) -> int:
+        """The smallest m of any pixel."""
+        return self.before // self.stride
+
+    @property
+    def size(self) -> int:
+        """How many m there are."""
+        return (self.length - 1 + self.before) // self.stride - self.first + 1
+
+    def place(self, tap: int) -> tuple[int, int]:
+        """Return r, and which of the outputs m - farthest, ..., m a tap gives back from."""
+        back, remainder = divmod(tap * self.dilation, self.stride)
+        return remainder, self.farthest - back
+
+    def pixels(self, remainder: int) -> tuple[slice, slice]:
+        """Return which of all m belong to pixels with this remainder, and which pixels those are."""
+        first = -((remainder - self.before) // self.stride)
+        last = (self.length - 1 + self.before - remainder) // self.stride
+        pixels = slice(self.stride * first + remainder - self.before, None, self.stride)
+        return slice(first - self.first, last - self.first + 1), pixels
+
+
+def _axes(geometry: ConvGeometry, shape: tuple[int, int, int, int]) -> tuple[_Axis, _Axis]:
+    rows, columns = (
+        _Axis(stride, dilation, before, length, dilation * (taps - 1) // stride)
+        for stride, dilation, taps, (before, _), length in zip(
+            geometry.stride, geometry.dilation, geometry.kernel_size, geometry.padding, shape[2:], strict=True
+        )
+    )
+    return rows, columns
+
+
+def _sweep(axes: tuple[_Axis, _Axis], groups: int) -> planes.Sweep:
+    rows, columns = axes
+    return planes.Sweep(
+        corner=(rows.first - rows.farthest, columns.first - columns.farthest),
+        stride=(1, 1),
+        dilation=(1, 1),
+        kernel_size=(rows.farthest + 1, columns.farthest + 1),
+        groups=groups,
+        size=(rows.size, columns.size),
+    )
 
 
 def _of_group(x: Array, channel: int, grad_output: Array, output: int, geometry: ConvGeometry, cut: _Cut) -> Array:

@@ -20,7 +20,18 @@ from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
 from refgrad.threads import in_threads, thread_count
 
-__all__ = ["applies", "forward", "gives_back", "input_gradient", "load"]
+__all__ = [
+    "LEAST_CHANNELS",
+    "Packed",
+    "Sweep",
+    "applies",
+    "fill_output",
+    "forward",
+    "gives_back",
+    "input_gradient",
+    "load",
+    "worthwhile",
+]
 
 LEAST_PRODUCTS = 2**22
 """With fewer multiply-adds NumPy is done before the compiled loops are loaded."""
@@ -33,6 +44,9 @@ PARTS = 2
 
 PARTS_OF_A_THREAD = 4
 """Into so many parts the work of a thread is cut: one that begins late leaves some to the others."""
+
+LEAST_SHARED = 2**22
+"""Multiply-adds of such a part: fewer are done before another thread has begun."""
 
 BUFFER = 2**19
 """Bytes of planes: what leaves room for the weights of a tile in a core's second cache."""
@@ -49,9 +63,9 @@ SCRATCH = 8 * TILE
 
 def applies(x: Array, shape: Sequence[int], geometry: ConvGeometry, memory: int) -> bool:
     """Tell whether the loops are for an output (B, O, H', W') of these images, and work in so many bytes."""
-    if not _worthwhile(x, shape[1], math.prod(shape), geometry):
+    if not worthwhile(x, shape[1], math.prod(shape), geometry):
         return False
-    return _Cut.of(x, _sweep(geometry, shape), memory) is not None
+    return Packed.fits(x, _sweep(geometry, shape), memory)
 
 
 def load(dtype: npt.DTypeLike) -> None:
@@ -69,16 +83,16 @@ def forward(
     """Return the output (B, O, H', W'), of the given shape."""
     output = np.empty(shape, x.dtype)
     grouped = weight.reshape(geometry.groups, -1, *weight.shape[1:])
-    _convolve(x, _Packed.of(x, grouped, _sweep(geometry, shape), memory), bias, output)
+    fill_output(x, Packed.of(x, grouped, _sweep(geometry, shape), memory), bias, output)
     return output
 
 
 def gives_back(grad_output: Array, shape: Sequence[int], geometry: ConvGeometry, memory: int) -> bool:
     """Tell whether the loops are for an input gradient (B, C, H, W), and work in so many bytes."""
     windows = grad_output.size // grad_output.shape[1] * shape[1]
-    if not _worthwhile(grad_output, shape[1], windows, geometry):
+    if not worthwhile(grad_output, shape[1], windows, geometry):
         return False
-    return all(_Cut.of(grad_output, phase.sweep, memory) is not None for phase in _phases(geometry, shape))
+    return all(Packed.fits(grad_output, phase.sweep, memory) for phase in _phases(geometry, shape))
 
 
 def input_gradient(
@@ -94,19 +108,19 @@ def input_gradient(
     whole = geometry.stride == (1, 1)
     grad_input = (np.empty if whole else np.zeros)(shape, grad_output.dtype)
     for phase in _phases(geometry, shape):
-        packed = _Packed.of(grad_output, grouped[..., *phase.taps], phase.sweep, memory)
+        packed = Packed.of(grad_output, grouped[..., *phase.taps], phase.sweep, memory)
         if whole:
-            _convolve(grad_output, packed, None, grad_input)
+            fill_output(grad_output, packed, None, grad_input)
             continue
         for images in ranges(len(grad_output), -(-len(grad_output) // PARTS)):
             part = np.empty((images.stop - images.start, shape[1], *phase.sweep.size), grad_output.dtype)
-            _convolve(grad_output[images], packed, None, part)
+            fill_output(grad_output[images], packed, None, part)
             grad_input[images, :, *phase.pixels] = part
     return grad_input
 
 
 @dataclass(frozen=True, slots=True)
-class _Sweep:
+class Sweep:
     """Which places of an image every output reads: corner + output stride + tap dilation, by rows and by columns.
 
     Places outside of the image are zeros.
@@ -126,10 +140,10 @@ class _Phase:
 
     pixels: tuple[slice, slice]
     taps: tuple[slice, slice]
-    sweep: _Sweep
+    sweep: Sweep
 
 
-def _worthwhile(x: Array, outputs: int, windows: int, geometry: ConvGeometry) -> bool:
+def worthwhile(x: Array, outputs: int, windows: int, geometry: ConvGeometry) -> bool:
     """Tell whether the loops are better than BLAS: it needs no sums of shifted images for a single tap."""
     taps, groups = math.prod(geometry.kernel_size), geometry.groups
     products = windows * taps * (x.shape[1] // groups)
@@ -140,11 +154,11 @@ def _worthwhile(x: Array, outputs: int, windows: int, geometry: ConvGeometry) ->
     return compiling()
 
 
-def _sweep(geometry: ConvGeometry, shape: Sequence[int]) -> _Sweep:
+def _sweep(geometry: ConvGeometry, shape: Sequence[int]) -> Sweep:
     """Return what the outputs (B, O, H', W') of a convolution read."""
     corner = (-geometry.padding[0][0], -geometry.padding[1][0])
     size = (shape[2], shape[3])
-    return _Sweep(corner, geometry.stride, geometry.dilation, geometry.kernel_size, geometry.groups, size)
+    return Sweep(corner, geometry.stride, geometry.dilation, geometry.kernel_size, geometry.groups, size)
 
 
 def _phases(geometry: ConvGeometry, shape: Sequence[int]) -> list[_Phase]:
@@ -159,7 +173,7 @@ def _phases(geometry: ConvGeometry, shape: Sequence[int]) -> list[_Phase]:
         _Phase(
             (rows.pixels, columns.pixels),
             (rows.taps, columns.taps),
-            _Sweep(
+            Sweep(
                 (rows.corner, columns.corner),
                 (1, 1),
                 (rows.dilation, columns.dilation),
@@ -206,14 +220,15 @@ class _Axis:
         )
 
 
-def _convolve(x: Array, packed: _Packed, bias: Array | None, output: Array) -> None:
+def fill_output(x: Array, packed: Packed, bias: Array | None, output: Array) -> None:
     """Fill the output (B, O, H', W') of images (B, C, H, W)."""
     from refgrad.kernels.planes import convolve
 
     cut, sweep = packed.cut, packed.sweep
     biases = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     units = -(-len(x) // cut.unit[0]) * -(-sweep.size[0] // cut.unit[1])
-    tasks = min(units, PARTS_OF_A_THREAD * cut.workers)
+    products = output.size * math.prod(sweep.kernel_size) * (x.shape[1] // sweep.groups)
+    tasks = max(1, min(units, PARTS_OF_A_THREAD * cut.workers, products // LEAST_SHARED))
 
     def task(number: int) -> None:
         buffer = aligned_zeros(cut.channels, cut.step, x.dtype)
@@ -259,7 +274,7 @@ class _Cut:
     workers: int
 
     @classmethod
-    def of(cls, x: Array, sweep: _Sweep, memory: int) -> _Cut | None:
+    def of(cls, x: Array, sweep: Sweep, memory: int) -> _Cut | None:
         """Return the cut, for as many threads as have room; None where not even one row of outputs fits for one.
 
         So whether there is one does not depend on the number of threads, and results on neither.
@@ -270,7 +285,7 @@ class _Cut:
         return cut
 
     @classmethod
-    def _for_workers(cls, x: Array, sweep: _Sweep, memory: int, workers: int) -> _Cut | None:
+    def _for_workers(cls, x: Array, sweep: Sweep, memory: int, workers: int) -> _Cut | None:
         channels = x.shape[1] // sweep.groups
         blocks = -(-channels // BLOCK)
         block = -(-channels // blocks)
@@ -316,15 +331,20 @@ class _Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
+class Packed:
     """A weight as the loops read it: (groups, tiles, blocks of channels, taps, channels of a block, TILE_ROWS)."""
 
     weights: Array
     cut: _Cut
-    sweep: _Sweep
+    sweep: Sweep
 
     @classmethod
-    def of(cls, x: Array, grouped: Array, sweep: _Sweep, memory: int) -> _Packed:
+    def fits(cls, x: Array, sweep: Sweep, memory: int) -> bool:
+        """Tell whether there is room for images in so many bytes."""
+        return _Cut.of(x, sweep, memory) is not None
+
+    @classmethod
+    def of(cls, x: Array, grouped: Array, sweep: Sweep, memory: int) -> Packed:
         """Pack a weight (groups, O / groups, C / groups, k_h, k_w) for images, filled up with zeros."""
         from refgrad.kernels.planes import TILE_ROWS
 
