@@ -231,7 +231,8 @@ def fill_output(x: Array, packed: Packed, bias: Array | None, output: Array) -> 
     tasks = max(1, min(units, PARTS_OF_A_THREAD * cut.workers, products // LEAST_SHARED))
 
     def task(number: int) -> None:
-        buffer = aligned_zeros(cut.channels, cut.step, x.dtype)
+        images, numbers = cut.unit[0], cut.unit[0] * cut.channels * cut.step
+        buffer = aligned_zeros(1, numbers + cut.behind, x.dtype)[0, :numbers].reshape(images, -1, cut.step)
         scratch = np.empty(SCRATCH // x.itemsize, x.dtype)
         convolve(
             x.ctypes.data,
@@ -271,6 +272,7 @@ class _Cut:
     channels: int
     block: int
     step: int
+    behind: int
     workers: int
 
     @classmethod
@@ -290,7 +292,6 @@ class _Cut:
         blocks = -(-channels // BLOCK)
         block = -(-channels // blocks)
         channels = blocks * block
-        room = min(BUFFER, memory // workers) // (channels * x.itemsize)
         reached = [
             [divmod(tap * dilation, stride) for tap in range(taps)]
             for taps, dilation, stride in zip(sweep.kernel_size, sweep.dilation, sweep.stride, strict=True)
@@ -302,19 +303,18 @@ class _Cut:
             # What is to the right of an image is to the left of its next row.
             left = -sweep.corner[1]
             length = max(x.shape[3] + max(left, length - left - x.shape[3]), sweep.size[1])
-        behind = length + TILE // x.itemsize
-        row = row_planes * column_planes * length
-        rows = min(sweep.size[0], (room - behind) // row - beyond[0])
+        row, behind, numbers = row_planes * column_planes * length, length + TILE // x.itemsize, LINE // x.itemsize
+        room = min(BUFFER, memory // workers) // x.itemsize - behind
+        rows = min(sweep.size[0], (room // channels - 2 * numbers) // row - beyond[0])
         if rows < 1:
             return None
         rows = -(-sweep.size[0] // -(-sweep.size[0] // rows))
+        plane = (rows + beyond[0]) * length
+        step = (-(-row_planes * column_planes * plane // numbers) | 1) * numbers
         images = 1
         if rows == sweep.size[0]:
-            # Enough units for all workers.
-            images = max(1, min((room - behind) // (row * (rows + beyond[0])), len(x) // workers))
-        plane = (rows + beyond[0]) * length
-        numbers = LINE // x.itemsize
-        step = (-(-(images * row_planes * column_planes * plane + behind) // numbers) | 1) * numbers
+            # Enough units for all parts of the work.
+            images = max(1, min(room // (channels * step), len(x) // (PARTS_OF_A_THREAD * workers)))
         shifts = [
             (plane_row * column_planes + plane_column) * plane + down * length + right
             for (down, plane_row), (right, plane_column) in itertools.product(*reached)
@@ -326,6 +326,7 @@ class _Cut:
             channels,
             block,
             step,
+            behind,
             workers,
         )
 

@@ -256,8 +256,9 @@ def convolve(
         How many images, and how many of their output rows, are done together.
     units : pair of ints
         The first unit and the one behind the last; those of the same images follow one another.
-    buffer : array (channels of all blocks, some)
-        Zeros. A row holds the planes of a unit's images, and what a last tile reads behind them.
+    buffer : array (images of a unit, channels of all blocks, some)
+        Zeros. A row holds the planes of a channel, which lie close together: tiles read all channels, over and over.
+        What a last tile reads behind the last row is there too, whatever it is.
     scratch : array (TILE_ROWS 3 registers,)
         Overwritten.
     output : int
@@ -267,9 +268,9 @@ def convolve(
     _, out_channels, out_height, out_width = out_shape
     group_channels, group_outputs = channels // groups, out_channels // groups
     tiles = (group_outputs + TILE_ROWS - 1) // TILE_ROWS
-    lanes, step = REGISTER // size, buffer.shape[1] * size
+    lanes, step = REGISTER // size, buffer.shape[2] * size
     length = planes[3]
-    image_step = planes[0] * planes[1] * planes[2] * length * size
+    image_step = buffer.shape[1] * step
     tile_bytes = len(shifts) * block * TILE_ROWS * size
     row_units = (out_height + unit[1] - 1) // unit[1]
     for number in range(units[0], units[1]):
