@@ -34,10 +34,10 @@ class ResidentMemory:
     """
 
     def __init__(self) -> None:
+        self._peak_before = _lifetime_peak()  # first: what it imports is none of what is measured
         give_back()
         self._before = resident_bytes()
         self._starts_anew = _forget_peak()
-        self._peak_before = _lifetime_peak()
 
     def forget_peak(self) -> None:
         """Have `peak` count from now on only, where the high-water mark can be set back."""

@@ -16,7 +16,7 @@ from refgrad.bench.contestants import COMPRESSION, EXACT, HOSVD, SVD, Contestant
 from refgrad.bench.inputs import operands
 from refgrad.bench.machine import thread_count
 from refgrad.bench.shapes import LayerShape
-from refgrad.convolution import correlation, planes
+from refgrad.convolution import correlation, few_channels, planes
 from refgrad.multilinear import panels
 from refgrad.processes import context
 from refgrad.resident import ResidentMemory
@@ -83,7 +83,7 @@ def step_memory(shape: LayerShape, dtype: str, seed: int, name: str) -> StepMemo
     few_samples = replace(shape, input_shape=(min(2, shape.input_shape[0]), *shape.input_shape[1:]))
     _contestant(few_samples, dtype, seed, name).step(lambda part: None)
     if name in (EXACT, HOSVD, SVD):
-        for loops in (correlation, planes, panels):  # two samples may be too few for them
+        for loops in (correlation, few_channels, planes, panels):  # two samples may be too few for them
             loops.load(dtype)
     contestant = _contestant(shape, dtype, seed, name)
     resident = resident_parts(contestant)

@@ -22,7 +22,7 @@ from refgrad.geometry import ConvGeometry
 from refgrad.ranges import offsets, ranges
 from refgrad.threads import in_threads
 
-__all__ = ["applies", "gives_back", "input_gradient", "weight_gradient"]
+__all__ = ["applies", "gives_back", "input_gradient", "load", "weight_gradient"]
 
 PARTS = 8
 """Into so many parts a batch is cut where its input gradient is put together: each waits beside its place."""
@@ -39,6 +39,15 @@ def applies(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -
     from refgrad.kernels.jit import compiling
 
     return compiling() and _Cut.of(x, grad_output, geometry, memory) is not None
+
+
+def load(dtype: npt.DTypeLike) -> None:
+    """Load the loops for float32 or float64, or compile them, so that what is measured next does not pay for it."""
+    from refgrad.kernels.jit import compiling
+
+    if compiling():
+        outputs = np.ones((1, LEAST_CHANNELS, 8, 8), dtype)
+        weight_gradient(outputs[:, :1].copy(), outputs, ConvGeometry.of(3, padding=1), 2**22)
 
 
 def weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> Array:

@@ -115,8 +115,8 @@ class Plan:
 
     @property
     def cost(self) -> int:
-        """What a plan is chosen by: its multiply-adds, and those for which moving its numbers would leave time."""
-        return self.multiply_adds + MOVED * self.moved_numbers
+        """What a plan is chosen by."""
+        return _cost(self.multiply_adds, self.moved_numbers)
 
 
 class Counts:
@@ -244,18 +244,24 @@ class Counts:
         return self.projected_taps == (1, 1)
 
     def fitting_blocks(self, numbers: int) -> Blocks:
-        """Return large blocks that work in that many numbers, or the smallest ones where none do.
+        """Return cheap blocks that work in that many numbers, or small ones where none do.
 
-        Whatever lowers the need most is halved, again and again.
+        One length after the other is halved: the one that raises the cost least for each number that it saves.
         """
         blocks = self.full
         need = self.working_numbers(blocks)
         while need > numbers:
-            smaller = [(self.working_numbers(part), place, part) for place, part in enumerate(_halved(blocks))]
+            cost = self.cost(blocks)
+            smaller = [(self.working_numbers(part), part) for part in _halved(blocks)]
             if not smaller:
                 break
-            need, _, blocks = min(smaller)
+            prices = [((self.cost(part) - cost) / (need - less), less, part) for less, part in smaller if less < need]
+            need, blocks = min(prices)[1:] if prices else min(smaller)
         return blocks
+
+    def cost(self, blocks: Blocks) -> int:
+        """Return what blocks are chosen by."""
+        return _cost(self.multiply_adds(blocks), self.moved_numbers(blocks))
 
     def _rows(self, axis: int, positions: int) -> tuple[int, int]:
         """Bound how many rows or columns that many output positions read, of the picture and with the padding."""
@@ -399,6 +405,11 @@ def memory_of(nbytes: int) -> int:
     """
     small = int(min(LEAST_MEMORY, nbytes * FRACTION_OF_SMALL_ACTIVATION))
     return min(WORKING_MEMORY, max(small, int(nbytes * FRACTION_OF_ACTIVATION)))
+
+
+def _cost(multiply_adds: int, moved_numbers: int) -> int:
+    """Return multiply-adds, and those for which moving the numbers would leave time."""
+    return multiply_adds + MOVED * moved_numbers
 
 
 def _planned(counts: Counts, numbers: int | None) -> Plan:

@@ -21,7 +21,7 @@ import numpy as np
 
 from refgrad.accounting import ActivationMemory, activation_memory
 from refgrad.arguments import Array, non_negative_integer, one_of, positive_integer
-from refgrad.convolution import correlation, planes
+from refgrad.convolution import correlation, few_channels, planes
 from refgrad.datasets import load
 from refgrad.functional import cross_entropy
 from refgrad.models import DigitsNet
@@ -209,7 +209,7 @@ def measure_step_memory(request: StepRequest) -> StepMemory:
     model = NETWORKS[request.network](request.image_size, np.random.default_rng(request.seed))
     storage = Method(request.store, request.explained_variance).storage()
     _step(model, images[:2], labels[:2], storage, lambda: None)  # what is set up once, is set up now
-    for loops in (correlation, planes, panels):  # two images are too few for them
+    for loops in (correlation, few_channels, planes, panels):  # two images are too few for them
         loops.load(images.dtype)
     process = ResidentMemory()
     resident_held: list[int | None] = []
