@@ -6,15 +6,15 @@ In: shapes, and what one position costs. Out: pieces, in order, that together ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from refgrad.arguments import Array
 from refgrad.ranges import ranges
 
-__all__ = ["Block", "affordable", "affordable_beside", "contiguous_rows", "output_blocks"]
+__all__ = ["Block", "affordable", "affordable_beside", "contiguous_rows", "fitting_cut", "output_blocks"]
 
 WORKING_MEMORY = 8 * 2**20
 """Bytes that one call may allocate besides its result and one array of weight's shape.
@@ -30,6 +30,8 @@ OPERANDS = 3
 
 Block: TypeAlias = tuple[slice, slice, slice]
 """Images, rows and columns of an output."""
+
+Cut = TypeVar("Cut")
 
 
 def affordable() -> int:
@@ -48,6 +50,19 @@ def affordable_beside(nbytes: int, copied: int = 0) -> int:
     True
     """
     return min(affordable(), max(LEAST_MEMORY, nbytes // 4 - copied, copied // 8))
+
+
+def fitting_cut(into: Callable[[int], Cut | None], parts: int) -> Cut | None:
+    """Return how work is cut into so many parts that have room at once, or half as many, ...; None where not even one has.
+
+    Examples
+    --------
+    >>> fitting_cut(lambda parts: f"{parts} parts" if parts <= 3 else None, 4)
+    '2 parts'
+    """
+    while (cut := into(parts)) is None and parts > 1:
+        parts //= 2
+    return cut
 
 
 def output_blocks(

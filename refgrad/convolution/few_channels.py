@@ -17,6 +17,7 @@ import numpy.typing as npt
 from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
 from refgrad.convolution import planes
+from refgrad.convolution.blocks import fitting_cut
 from refgrad.convolution.correlation import LEAST_CHANNELS, LEAST_PRODUCTS, PANEL, POSITIONS, TASKS
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import offsets, ranges
@@ -222,10 +223,7 @@ class _Cut:
     @classmethod
     def of(cls, x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> _Cut | None:
         """Return the cut into as many tasks as have room; None where there is none for one."""
-        tasks = TASKS
-        while (cut := cls._into(tasks, x, grad_output, geometry, memory)) is None and tasks > 1:
-            tasks //= 2
-        return cut
+        return fitting_cut(lambda tasks: cls._into(tasks, x, grad_output, geometry, memory), TASKS)
 
     @classmethod
     def _into(cls, tasks: int, x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> _Cut | None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from refgrad.aligned import LINE, aligned_zeros
 from refgrad.arguments import Array
+from refgrad.convolution.blocks import fitting_cut
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
 from refgrad.threads import in_threads, thread_count
@@ -281,10 +282,7 @@ class _Cut:
 
         So whether there is one does not depend on the number of threads, and results on neither.
         """
-        workers = thread_count()
-        while (cut := cls._for_workers(x, sweep, memory, workers)) is None and workers > 1:
-            workers //= 2
-        return cut
+        return fitting_cut(lambda workers: cls._for_workers(x, sweep, memory, workers), thread_count())
 
     @classmethod
     def _for_workers(cls, x: Array, sweep: Sweep, memory: int, workers: int) -> _Cut | None:
