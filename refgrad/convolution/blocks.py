@@ -53,7 +53,7 @@ def affordable_beside(nbytes: int, copied: int = 0) -> int:
 
 
 def fitting_cut(into: Callable[[int], Cut | None], parts: int) -> Cut | None:
-    """Return how work is cut into so many parts that have room at once, or half as many, ...; None where not even one has.
+    """Return how work is cut into so many parts that have room at once, or half as many, ...; None where none has.
 
     Examples
     --------
