@@ -61,7 +61,7 @@ def assert_joint_gradient_exact(layer, memory, dtype):
     weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
     grad_output = integers(4, geometry.output_shape(shape, weight.shape), dtype)
     sweep = few_channels._sweep(few_channels._axes(geometry, shape), geometry.groups)
-    if planes.Packed.fits(grad_output, sweep, memory):
+    if planes.Packed.fits(grad_output, sweep, memory // 2):
         found = few_channels.input_gradient(grad_output, weight, geometry, shape, memory)
         expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
         assert_same_bits(found + 0.0, expected + 0.0)

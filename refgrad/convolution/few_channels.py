@@ -71,7 +71,7 @@ def gives_back(grad_output: Array, shape: tuple[int, int, int, int], geometry: C
     windows = grad_output.size // grad_output.shape[1] * shape[1]
     if not planes.worthwhile(grad_output, shape[1] * remainders, windows, geometry):
         return False
-    return planes.Packed.fits(grad_output, _sweep(_axes(geometry, shape), geometry.groups), memory)
+    return planes.Packed.fits(grad_output, _sweep(_axes(geometry, shape), geometry.groups), memory // 2)
 
 
 def input_gradient(
@@ -91,21 +91,18 @@ def input_gradient(
         (row, down), (column, across) = (axis.place(number) for axis, number in zip(axes, tap, strict=True))
         joint[:, :, row, column, :, down, across] = grouped[..., *tap]
     joint = joint.reshape(geometry.groups, -1, *joint.shape[4:])
-    packed = planes.Packed.of(grad_output, joint, sweep, memory)
+    packed = planes.Packed.of(grad_output, joint, sweep, memory // 2)
     grad_input = np.empty(shape, grad_output.dtype)
-    parts = list(ranges(len(grad_output), -(-len(grad_output) // PARTS)))
-
-    def task(number: int) -> None:
-        gradients = grad_output[parts[number]]
+    for images in ranges(len(grad_output), -(-len(grad_output) // PARTS)):
+        gradients = grad_output[images]
         sums = np.empty((len(gradients), shape[1] * math.prod(strides), *sweep.size), grad_output.dtype)
         planes.fill_output(gradients, packed, None, sums)
         by_remainder = sums.reshape(len(sums), shape[1], *strides, *sweep.size)
         for row_remainder, column_remainder in np.ndindex(*strides):
-            (down, rows), (across, columns) = axes[0].pixels(row_remainder), axes[1].pixels(column_remainder)
-            pixels = by_remainder[:, :, row_remainder, column_remainder, down, across]
-            grad_input[parts[number], :, rows, columns] = pixels
-
-    in_threads(task, len(parts))
+            (of_rows, rows), (of_columns, columns) = axes[0].pixels(row_remainder), axes[1].pixels(column_remainder)
+            pixels = by_remainder[:, :, row_remainder, column_remainder, of_rows, of_columns]
+            grad_input[images, :, rows, columns] = pixels
+        del sums, by_remainder, pixels  # before the next part makes its own
     return grad_input
 
 
