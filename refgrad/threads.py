@@ -40,10 +40,10 @@ def in_threads(task: Callable[[int], Result], count: int) -> list[Result]:
     >>> in_threads(lambda number: number * number, 4)
     [0, 1, 4, 9]
     """
-    helpers = min(thread_count(), count) - 1
-    if helpers < 1:
+    threads = thread_count()
+    if min(threads, count) < 2:
         return [task(number) for number in range(count)]
-    futures = [_pool(helpers).submit(task, number) for number in range(count)]
+    futures = [_pool(threads - 1).submit(task, number) for number in range(count)]
     try:
         own = {number: task(number) for number, future in enumerate(futures) if future.cancel()}
         return [own[number] if number in own else future.result() for number, future in enumerate(futures)]

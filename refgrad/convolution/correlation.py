@@ -20,7 +20,7 @@ from refgrad.geometry import ConvGeometry
 from refgrad.ranges import offsets, ranges
 from refgrad.threads import in_threads
 
-__all__ = ["applies", "load", "weight_gradient"]
+__all__ = ["LEAST_CHANNELS", "PANEL", "POSITIONS", "TASKS", "applies", "load", "weight_gradient", "worthwhile"]
 
 LEAST_PRODUCTS = 2**22
 """With fewer multiply-adds NumPy is done before the compiled loops are loaded."""
@@ -50,14 +50,19 @@ POSITIONS = 512
 def applies(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> bool:
     """Tell whether the loops are for this gradient, and work in so many bytes."""
     channels, outputs = x.shape[1] // geometry.groups, grad_output.shape[1] // geometry.groups
-    if channels < LEAST_CHANNELS or outputs < LEAST_OUTPUTS:
+    if channels < LEAST_CHANNELS or outputs < LEAST_OUTPUTS or not worthwhile(x, grad_output, geometry):
         return False
-    products = grad_output.size * channels * math.prod(geometry.kernel_size)
+    return _Cut.of(x, grad_output, geometry, memory) is not None
+
+
+def worthwhile(x: Array, grad_output: Array, geometry: ConvGeometry) -> bool:
+    """Tell whether there is enough to do, in arrays that lie as the loops read them, and a JIT that may be used."""
+    products = grad_output.size * (x.shape[1] // geometry.groups) * math.prod(geometry.kernel_size)
     if products < LEAST_PRODUCTS or not (x.flags.c_contiguous and grad_output.flags.c_contiguous):
         return False
     from refgrad.kernels.jit import compiling
 
-    return compiling() and _Cut.of(x, grad_output, geometry, memory) is not None
+    return compiling()
 
 
 def load(dtype: npt.DTypeLike) -> None:

@@ -18,7 +18,7 @@ from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
 from refgrad.convolution import planes
 from refgrad.convolution.blocks import fitting_cut
-from refgrad.convolution.correlation import LEAST_CHANNELS, LEAST_PRODUCTS, PANEL, POSITIONS, TASKS
+from refgrad.convolution.correlation import LEAST_CHANNELS, PANEL, POSITIONS, TASKS, worthwhile
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import offsets, ranges
 from refgrad.threads import in_threads
@@ -32,14 +32,9 @@ PARTS = 8
 def applies(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> bool:
     """Tell whether the loops are for this gradient, and work in so many bytes."""
     channels, outputs = x.shape[1] // geometry.groups, grad_output.shape[1] // geometry.groups
-    if channels >= LEAST_CHANNELS or outputs < LEAST_CHANNELS:
+    if channels >= LEAST_CHANNELS or outputs < LEAST_CHANNELS or not worthwhile(x, grad_output, geometry):
         return False
-    products = grad_output.size * channels * math.prod(geometry.kernel_size)
-    if products < LEAST_PRODUCTS or not (x.flags.c_contiguous and grad_output.flags.c_contiguous):
-        return False
-    from refgrad.kernels.jit import compiling
-
-    return compiling() and _Cut.of(x, grad_output, geometry, memory) is not None
+    return _Cut.of(x, grad_output, geometry, memory) is not None
 
 
 def load(dtype: npt.DTypeLike) -> None:

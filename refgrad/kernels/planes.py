@@ -37,7 +37,7 @@ from refgrad.kernels.registers import (
     write_zero,
 )
 
-__all__ = ["REGISTER", "TILE_ROWS", "convolve"]
+__all__ = ["REGISTER", "TILE_ROWS", "convolve", "fill_planes"]
 
 Pair: TypeAlias = tuple[int, int]
 
