@@ -24,11 +24,13 @@ from refgrad.aligned import aligned_zeros
 from refgrad.kernels import unfoldings
 from refgrad.multilinear import hosvd
 from refgrad.multilinear import panels as loops
+from refgrad.multilinear.eigenpairs import Triangle
 from refgrad.multilinear.scaled import Scaled, scaled_to_one
 from refgrad.oracle.tolerance import decomposition_bound, projector_bound, residual_bound
 from refgrad.rounding import gamma
 from tests import other_registers
 from tests.assertions import assert_same_bits, assert_within
+from tests.matrices import triangle_of
 from tests.strategies import DTYPES, LAYOUTS, with_layout
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +109,7 @@ def projection(tensor, mode, vectors):
 def kernel_projection(tensor, mode, vectors):
     """The same by the compiled loop."""
     rank, padded = vectors.shape[1], loops._padded(vectors)
-    panel, products = loops._panel(tensor.shape[mode]), aligned_zeros(loops.COLUMNS, padded.shape[1])
+    panel, products = loops._panel(loops.COLUMNS, tensor.shape[mode]), aligned_zeros(loops.COLUMNS, padded.shape[1])
     result = np.empty((*tensor.shape[:mode], rank, *tensor.shape[mode + 1 :]))
     extents, numbers = loops._extents(tensor.shape, mode), (padded.ctypes.data, padded.shape[1], rank)
     unfoldings.project(*source_of(tensor), extents, *numbers, panel, products, result.ctypes.data)
@@ -155,7 +157,7 @@ def exact_tensors(draw, wide=True):
 def assert_gram_exact(tensor, mode, memory):
     matrix = unfolded(tensor, mode)
     found = loops.gram(tensor, mode, memory)
-    assert_same_bits(np.triu(found), np.triu(matrix @ matrix.T), f"{tensor.shape}, mode {mode}, {memory} bytes")
+    assert_same_bits(found.dense(), matrix @ matrix.T, f"{tensor.shape}, mode {mode}, {memory} bytes")
 
 
 def assert_projection_exact(tensor, mode, rank, seed):
@@ -264,7 +266,7 @@ def test_T15_what_the_loops_compute_is_right_up_to_rounding(shape, dtype, seed, 
     vectors = [np.linalg.qr(generator.standard_normal((n, n)))[0][:, : max(1, n // 2)] for n in shape]
     with cut_from(1):
         for memory in MEMORIES:
-            assert_within(np.triu(loops.gram(tensor, mode, memory)), np.triu(matrix @ matrix.T), np.triu(allowed))
+            assert_within(loops.gram(tensor, mode, memory).dense(), matrix @ matrix.T, allowed)
         assert_within(loops.energy(tensor), squares.sum(), 2 * gamma(tensor.size, np.float64) * squares.sum())
         one = kernel_projection(tensor, mode, vectors[mode])
         result = np.zeros((len(tensor), *(each.shape[1] for each in vectors[1:])))
@@ -310,8 +312,7 @@ def test_the_blocks_are_all_columns_each_once_in_even_parts(extents, at_once):
     else:
         assert max(lengths) - min(lengths) <= 1
         assert block == before * -(-after // at_once)
-    if at_once == loops.COLUMNS:
-        assert block == loops._blocks(extents)
+    assert block == loops._blocks(extents, at_once)
 
 
 @given(extents=KERNEL_EXTENTS, dtype=st.sampled_from(DTYPES), at_once=st.sampled_from([8, 16, 64]), data=st.data())
@@ -345,25 +346,37 @@ def test_a_gram_matrix_is_added_to_where_it_says_and_nowhere_else(extents, dtype
         lane += (outer[1] - outer[0]) * (inner[1] - inner[0])
         last += 1
     blocks = sorted((data.draw(st.integers(0, last)), data.draw(st.integers(0, last))))
-    columns = sorted(8 * data.draw(st.integers(0, side // 8)) for _ in range(2))
-    old = integers((side, side), seed=side)
+    part = slice(*sorted(8 * data.draw(st.integers(0, side // 8)) for _ in range(2)))
+    old = integers((Triangle.size(rows),), seed=side)
     total, panel = Guarded(old.shape, old), Guarded((at_once, side + 8 * data.draw(st.integers(0, 2))), 0.0)
-    unfoldings.add_gram(*source_of(tensor), extents, tuple(blocks), tuple(columns), panel.array, total.array)
+    some = part.start, part.stop
+    unfoldings.add_gram(*source_of(tensor), extents, tuple(blocks), some, panel.array, total.array)
     chosen = np.zeros((extents[0], after), bool)
     for block in range(*blocks):
         outer, inner = unfoldings.columns_of(block, extents, at_once)
         chosen[slice(*outer), slice(*inner)] = True
     matrix = unfolded(tensor, 1)[:, chosen.reshape(-1)]
-    expected = old.copy()
-    expected[:rows, :rows] += matrix @ matrix.T
-    expected[:, : columns[0]], expected[:, columns[1] :] = old[:, : columns[0]], old[:, columns[1] :]
-    outside = np.ones((side, side), bool)
-    outside[:, slice(*columns)] = False
-    right = outside | np.triu(np.ones((side, side), bool))
-    assert_same_bits(total.array[right], expected[right])
+    added = np.zeros((side, side))
+    added[:rows, :rows] = matrix @ matrix.T
+    added[: part.start] = added[part.stop :] = 0.0
+    expected = old + np.concatenate([added[row : row + 8, : row + 8].reshape(-1) for row in range(0, side, 8)])
+    assert_same_bits(total.array, expected)
     assert not panel.array[:, rows:].any()
     total.assert_untouched()
     panel.assert_untouched()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 24, 65])
+def test_a_triangle_has_each_row_where_the_loops_say(rows):
+    matrix = integers((rows, rows), seed=rows)
+    matrix += matrix.T
+    triangle = triangle_of(matrix)
+    assert_same_bits(triangle.dense(), matrix)
+    for number in range(rows):
+        start, width = unfoldings.row_of(number)
+        assert width == number - number % 8 + 8
+        assert_same_bits(triangle.numbers[start : start + number + 1], matrix[number, : number + 1])
+    assert sum(unfoldings.row_of(rows - rows % -8 - 1)) == len(triangle.numbers) == Triangle.size(rows)
 
 
 @given(
@@ -406,7 +419,7 @@ def test_squares_are_added_each_to_its_sum_and_nowhere_else(squares, dtype, shif
 def test_gram_keeps_to_its_memory_or_to_one_matrix(matrices):
     side = 256
     tensor = np.ones((32, side, 64), np.float32)
-    matrix_bytes = 8 * side * side
+    matrix_bytes = 8 * Triangle.size(side)
     loops.gram(tensor, 1, 0)
     tracemalloc.start()
     try:
@@ -414,14 +427,14 @@ def test_gram_keeps_to_its_memory_or_to_one_matrix(matrices):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    panels = loops.TASKS * loops._panel(side).nbytes
-    assert_same_bits(np.triu(found), np.triu(np.full((side, side), 2048.0)))
+    panels = loops.TASKS * loops._panel(loops.COLUMNS, side).nbytes
+    assert_same_bits(found.dense(), np.full((side, side), 2048.0))
     assert peak < max(1, matrices) * matrix_bytes + panels + matrix_bytes / 4
 
 
 @given(rows=st.integers(1, 700), columns=st.integers(1, 50))
 def test_what_vectors_are_read_from_begins_at_cache_lines(rows, columns):
-    panel, padded = loops._panel(rows), loops._padded(np.ones((columns, rows)))
+    panel, padded = loops._panel(64, rows), loops._padded(np.ones((columns, rows)))
     assert panel.shape[0] == 64
     assert rows <= panel.shape[1] < rows + 16
     assert panel.shape[1] % 16 == 8  # an odd number of lines
@@ -447,7 +460,7 @@ def test_the_bits_do_not_depend_on_how_many_threads_there_are(dtype, monkeypatch
     def computed():
         yield np.array(loops.energy(tensor))
         for mode, memory in itertools.product(range(4), MEMORIES):
-            yield np.triu(loops.gram(tensor, mode, memory))
+            yield loops.gram(tensor, mode, memory).numbers
         for memory in MEMORIES:
             result = np.zeros((25, *(matrix.shape[1] for matrix in vectors)))
             loops.add_projected(tensor, vectors, result, memory)
@@ -477,7 +490,7 @@ def test_only_large_tensors_are_shared_among_threads(numbers, tasks, monkeypatch
     monkeypatch.setattr(loops, "in_threads", in_order)
     tensor = np.ones((1, 1, numbers), np.float32)
     assert loops.energy(tensor) == numbers
-    assert all(loops.gram(tensor, 1, memory) == numbers for memory in MEMORIES)
+    assert all(loops.gram(tensor, 1, memory).dense() == numbers for memory in MEMORIES)
     assert asked == [tasks, tasks, tasks]
 
 
@@ -501,7 +514,7 @@ def test_without_the_JIT_no_loop_is_entered(monkeypatch):
     tensor = integers((16, 17, 16, 16), np.float32)
     scaled = Scaled(tensor, 0, math.nan)
     vectors = [integers((n, 3), seed=n) for n in tensor.shape]
-    with_jit = [np.triu(scaled.gram(1)), scaled.projected(vectors), np.array(scaled_to_one(tensor).energy)]
+    with_jit = [np.triu(scaled.gram(1).dense()), scaled.projected(vectors), np.array(scaled_to_one(tensor).energy)]
 
     def refuse(*_):
         raise AssertionError("a loop was entered")

@@ -36,7 +36,7 @@ from refgrad.kernels.registers import (
     write,
 )
 
-__all__ = ["SIDE", "add_gram", "add_projection", "add_squares", "project"]
+__all__ = ["SIDE", "add_gram", "add_projection", "add_squares", "project", "row_of"]
 
 Pair: TypeAlias = tuple[int, int]
 Extents: TypeAlias = tuple[int, int, int]
@@ -241,10 +241,22 @@ def columns_of(block: int, extents: Extents, at_once: int) -> tuple[Pair, Pair]:
 
 
 @kernel
+def row_of(number: int) -> Pair:
+    """Return where the row of that number begins in a triangle, and how many numbers it has.
+
+    Of a symmetric matrix that is the lower triangle, filled up to whole squares: `SIDE` rows at a time are as long as
+    the last of them, filled up to a multiple of `SIDE` with what is right of the diagonal, and zeros beyond the matrix.
+    """
+    block = number // SIDE
+    width = SIDE * (block + 1)
+    return SIDE * SIDE * block * (block + 1) // 2 + (number - SIDE * block) * width, width
+
+
+@kernel
 def add_gram(
-    source: int, zero: Any, size: int, extents: Extents, blocks: Pair, columns: Pair, panel: Array, total: Array
+    source: int, zero: Any, size: int, extents: Extents, blocks: Pair, rows: Pair, panel: Array, triangle: Array
 ) -> None:
-    """Add products of some of the unfolding's columns to a Gram matrix, to some of ITS columns.
+    """Add products of some of the unfolding's columns to the triangle of a Gram matrix, to some of ITS rows.
 
     Parameters
     ----------
@@ -258,29 +270,29 @@ def add_gram(
         before, rows, after.
     blocks : pair of ints
         The first block of columns of the unfolding, as many as a panel holds, and the one behind the last.
-    columns : pair of ints
-        The first column of the matrix that is computed and the one behind the last, multiples of `SIDE`. Of each, what
-        is above the diagonal is right; below there may be anything.
+    rows : pair of ints
+        The first row of the matrix that is computed and the one behind the last, multiples of `SIDE`.
     panel : array (columns at a time, some)
-        float64, zeros; with at least as many columns as `total`.
-    total : array (side, side)
-        float64, added to.
+        float64, zeros; with at least as many columns as the matrix, filled up to a multiple of `SIDE`.
+    triangle : array (some,)
+        float64, rows as of `row_of`, added to.
     """
-    side, width, total_width = total.shape[0], NUMBER * panel.shape[1], NUMBER * total.shape[1]
+    width = NUMBER * panel.shape[1]
     for block in range(blocks[0], blocks[1]):
         outer, inner = columns_of(block, extents, panel.shape[0])
         fill_panel(source, zero, size, extents, outer, inner, panel)
         count = (outer[1] - outer[0]) * (inner[1] - inner[0])
-        first, target = panel.ctypes.data, total.ctypes.data
-        column = columns[0]
-        while column < columns[1]:
-            vectors = tile_vectors((columns[1] - column) // VECTOR)
-            stop = column + vectors * VECTOR
+        first, target = panel.ctypes.data, triangle.ctypes.data
+        column = 0
+        while column < rows[1]:
+            together = tile_vectors((rows[1] - column) // VECTOR)
             right = first + NUMBER * column
-            for row in range(0, min(side, stop), TILE_ROWS):
-                left, to = first + NUMBER * row, target + row * total_width + NUMBER * column
-                outer_products(left, NUMBER, width, right, width, 0.0, count, to, total_width, True, vectors)
-            column = stop
+            for row in range(max(rows[0], column - column % SIDE), rows[1], TILE_ROWS):
+                start, length = row_of(row)
+                vectors = min(together, (length - column) // VECTOR)
+                left, to = first + NUMBER * row, target + NUMBER * (start + column)
+                outer_products(left, NUMBER, width, right, width, 0.0, count, to, NUMBER * length, True, vectors)
+            column += together * VECTOR
 
 
 @kernel

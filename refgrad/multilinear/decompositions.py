@@ -222,10 +222,10 @@ class FullHOSVD:
                     f"ranks[{mode}] must be at most {len(spectrum.values)}, as many as the mode-{mode} unfolding of "
                     f"{self.tensor.shape} has singular values, got {rank}"
                 )
-            if spectrum.lost(rank):
-                subspaces.append(leading_subspace(self.scaled, mode, explained_variance=None, rank=rank, method="svd"))
-            else:
-                subspaces.append(subspace_of(spectrum.vectors, spectrum.values, explained_variance=None, rank=rank))
+            subspaces.append(
+                spectrum.leading(rank)
+                or leading_subspace(self.scaled, mode, explained_variance=None, rank=rank, method="svd")
+            )
         return _projected(self.tensor, self.scaled, subspaces)
 
 

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
+from refgrad.multilinear.eigenpairs import SIDE, Triangle
 from refgrad.ranges import places, ranges
 from refgrad.threads import in_threads
 
-__all__ = ["add_projected", "compiled", "energy", "gram", "load"]
+__all__ = ["add_projected", "compiled", "energy", "gram", "load", "transposed_product"]
 
 LEAST_NUMBERS = 2**16
 """Of smaller tensors BLAS is done before the compiled loops are loaded."""
@@ -25,20 +26,23 @@ LEAST_NUMBERS = 2**16
 LEAST_SHARED = 2**19
 """Smaller tensors are not worth waking a second thread for."""
 
+LEAST_PRODUCTS = 2**22
+"""Nor fewer multiply-adds, for a task."""
+
 LEAST_PIECE = 2**14
 """With smaller pieces calling the loops would take longer than they do."""
 
 LARGEST_PIECE = 2**19
 """Of larger ones, not even what is left after the first product would stay in a cache."""
 
-SIDE = 8
-"""What the sides of matrices are filled up to a multiple of."""
-
 TASKS = 4
 """Into so many parts a large tensor's columns are cut, or its Gram matrix's."""
 
 COLUMNS = 64
-"""Of 64 rows, so many columns are what a core's first cache holds, of 512 what its second one does."""
+"""Of 64 rows, so many columns are what a core's first cache holds."""
+
+MANY_ROWS = 256
+"""Of more rows, half as many columns are worked on at once: they fill as much of the second one."""
 
 READ = 4.0
 """What reading a number costs, in multiply-adds."""
@@ -67,8 +71,8 @@ def load(dtype: npt.DTypeLike) -> None:
         add_projected(tensor, [np.eye(SIDE)] * 2, np.zeros(tensor.shape), 0)
 
 
-def gram(tensor: Array, mode: int, memory: int) -> Array:
-    """Return A_(j) A_(j)^T; below the diagonal there may be anything.
+def gram(tensor: Array, mode: int, memory: int) -> Triangle:
+    """Return A_(j) A_(j)^T.
 
     Parameters
     ----------
@@ -78,36 +82,37 @@ def gram(tensor: Array, mode: int, memory: int) -> Array:
         j, counted from 0.
     memory : int
         Bytes. Where several matrices fit, threads take columns of the unfolding each, and their sums are added up;
-        where not, they take columns of the one matrix.
+        where not, they take rows of the one matrix.
 
     Returns
     -------
-    array (n_mode, n_mode)
+    Triangle
+        Of (n_mode, n_mode).
     """
     from refgrad.kernels.unfoldings import add_gram
 
     extents = _extents(tensor.shape, mode)
     rows = extents[1]
-    side = _rounded(rows)
-    blocks = _blocks(extents)
+    side, numbers = _rounded(rows), Triangle.size(rows)
+    columns = _columns(rows)
+    blocks = _blocks(extents, columns)
     tasks = TASKS if tensor.size >= LEAST_SHARED else 1
-    matrix_bytes = side * side * 8
-    if min(tasks, 2) * matrix_bytes <= memory:
-        while tasks * matrix_bytes > memory:
+    if min(tasks, 2) * numbers * 8 <= memory:
+        while tasks * numbers * 8 > memory:
             tasks //= 2  # so that as many threads as that divides have as much to do
-        totals = [aligned_zeros(side, side) for _ in range(tasks)]
+        totals = list(aligned_zeros(tasks, numbers))
         cuts = [((blocks * i // tasks, blocks * (i + 1) // tasks), (0, side)) for i in range(tasks)]
     else:
-        # Columns that have as much above the diagonal.
-        totals = [aligned_zeros(side, side)] * tasks
+        # Rows that have as much below the diagonal.
+        totals = [aligned_zeros(1, numbers)[0]] * tasks
         edges = [round(side / SIDE * math.sqrt(i / tasks)) * SIDE for i in range(tasks + 1)]
         cuts = [((0, blocks), (edges[i], edges[i + 1])) for i in range(tasks)]
 
     def task(number: int) -> None:
-        part, columns = cuts[number]
-        panel = _panel(rows)
+        part, some_rows = cuts[number]
+        panel = _panel(columns, rows)
         add_gram(
-            tensor.ctypes.data, tensor.dtype.type(0), tensor.itemsize, extents, part, columns, panel, totals[number]
+            tensor.ctypes.data, tensor.dtype.type(0), tensor.itemsize, extents, part, some_rows, panel, totals[number]
         )
 
     in_threads(task, tasks)
@@ -115,7 +120,7 @@ def gram(tensor: Array, mode: int, memory: int) -> Array:
     for other in totals[1:]:
         if other is not total:
             total += other
-    return total[:rows, :rows]
+    return Triangle(total, rows)
 
 
 def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory: int) -> None:
@@ -147,7 +152,7 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
 
     def task(number: int) -> None:
         some, target = tensor[cuts[number]], result[cuts[number]]
-        panel = _panel(max(tensor.shape[1:]))
+        panel = _panel(COLUMNS, max(tensor.shape[1:]))
         products = aligned_zeros(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
         even = odd = np.empty(0)
         for place in places(some.shape, None, some.size if whole else fitting):
@@ -176,6 +181,38 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
             )
 
     in_threads(task, len(cuts))
+
+
+def transposed_product(vectors: Array, matrix: Array) -> Array:
+    """Return V^T M, where waking the threads of BLAS would take longer than the product.
+
+    Parameters
+    ----------
+    vectors : array (n, K)
+        V, float64.
+    matrix : array (n, m)
+        M, float64, C-contiguous.
+
+    Returns
+    -------
+    array (K, m)
+    """
+    from refgrad.kernels.unfoldings import project
+
+    rows, columns = matrix.shape
+    result = np.empty((vectors.shape[1], columns))
+    tasks = max(1, min(TASKS, rows * result.size // LEAST_PRODUCTS))
+    cuts = list(ranges(len(result), _rounded(-(-len(result) // tasks))))
+
+    def task(number: int) -> None:
+        padded = _padded(vectors[:, cuts[number]])
+        some = result[cuts[number]]
+        panel, products = _panel(COLUMNS, rows), aligned_zeros(COLUMNS, max(padded.shape[1], 3 * SIDE))
+        sides = padded.ctypes.data, padded.shape[1], len(some), panel, products, some.ctypes.data
+        project(matrix.ctypes.data, 0.0, 8, (1, rows, columns), *sides)
+
+    in_threads(task, len(cuts))
+    return result
 
 
 def _weight(shape: tuple[int, ...], mode: int, rank: int) -> float:
@@ -212,12 +249,17 @@ def energy(tensor: Array) -> float:
     return float(sums.sum() + rest @ rest)
 
 
-def _panel(rows: int) -> Array:
+def _panel(columns: int, rows: int) -> Array:
     """Return zeros for columns of so many numbers, an odd number of cache lines each.
 
     With an even one, or worse a power of two, the same few places of a cache would have to hold them all.
     """
-    return aligned_zeros(COLUMNS, (_rounded(rows) // SIDE | 1) * SIDE)
+    return aligned_zeros(columns, (_rounded(rows) // SIDE | 1) * SIDE)
+
+
+def _columns(rows: int) -> int:
+    """Return how many columns of an unfolding with so many rows are worked on at once."""
+    return COLUMNS if rows <= MANY_ROWS else COLUMNS // 2
 
 
 def _padded(matrix: Array) -> Array:
@@ -235,7 +277,7 @@ def _extents(shape: Sequence[int], mode: int) -> tuple[int, int, int]:
     return math.prod(shape[:mode]), shape[mode], math.prod(shape[mode + 1 :])
 
 
-def _blocks(extents: tuple[int, int, int]) -> int:
-    """Return how many panels the columns of an unfolding fill."""
+def _blocks(extents: tuple[int, int, int], columns: int) -> int:
+    """Return how many panels of so many columns those of an unfolding fill."""
     before, _, after = extents
-    return -(-before // (COLUMNS // after)) if after < COLUMNS else before * -(-after // COLUMNS)
+    return -(-before // (columns // after)) if after < columns else before * -(-after // columns)

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from refgrad.arguments import Array, float_array
-from refgrad.multilinear.panels import add_projected, compiled, energy, gram
+from refgrad.multilinear.eigenpairs import Triangle
+from refgrad.multilinear.panels import add_projected, compiled, energy, gram, transposed_product
 from refgrad.multilinear.unfolding import along_mode
 from refgrad.ranges import Place, places, ranges
 
@@ -109,14 +110,14 @@ class Scaled:
             else:
                 yield (*place[1 : mode + 1], place[0], *place[mode + 1 :]), piece.reshape(length, -1)
 
-    def gram(self, mode: int) -> Array:
-        """Return A_(j) A_(j)^T (n_mode, n_mode) of the scaled tensor; below the diagonal there may be anything.
+    def gram(self, mode: int) -> Array | Triangle:
+        """Return A_(j) A_(j)^T (n_mode, n_mode) of the scaled tensor, by compiled loops its lower triangle.
 
         Where no compiled loop does it: NumPy's product of a matrix with its own transpose is BLAS's symmetric one, half
         the multiply-adds. SciPy's wrappers would save the second matrix, but they call another copy of OpenBLAS, whose
         threads and those of NumPy's get into each other's way for milliseconds at every change.
         """
-        if self.exponent == 0 and compiled(self.tensor):
+        if self._compiled:
             return gram(self.tensor, mode, self.tensor.nbytes // SHARE)
         length = self.tensor.shape[mode]
         total, product = np.zeros((length, length)), np.empty((length, length))
@@ -163,7 +164,8 @@ class Scaled:
             for samples in ranges(len(first), room):
                 inner = np.zeros((samples.stop - samples.start, *ranks))
                 self._project_samples(self.tensor[samples], others, inner)
-                total += first[samples, some_ranks].T @ inner.reshape(-1, numbers)
+                product = transposed_product if self._compiled else _transposed_product
+                total += product(first[samples, some_ranks], inner.reshape(-1, numbers))
             core[some_ranks] = np.ldexp(total, self.exponent).reshape(-1, *ranks)
         core.flags.writeable = False
         return core
@@ -191,7 +193,7 @@ class Scaled:
 
     def _project_samples(self, part: Array, others: Sequence[Array], result: Array) -> None:
         """Add some samples, projected on all modes but the first, to (samples, K_2, ..., K_d)."""
-        if others and self.exponent == 0 and compiled(self.tensor):
+        if others and self._compiled:
             add_projected(part, others, result, self.tensor.nbytes // (2 * FRACTION))
             return
         # Of two products that follow one another, the one with the smaller 1/n - 1/K is cheaper first.
@@ -201,6 +203,11 @@ class Scaled:
             for mode in modes:
                 product = along_mode(product, others[mode - 1][place[mode]].T, mode)
             result[place[0]] += product
+
+    @property
+    def _compiled(self) -> bool:
+        """Tell whether compiled loops read the tensor."""
+        return self.exponent == 0 and compiled(self.tensor)
 
     @property
     def _piece(self) -> int:
@@ -273,6 +280,10 @@ def frozen_copy(array: Array, dtype: np.dtype[Any]) -> Array:
     result = np.array(array, dtype=dtype, order="C")
     result.flags.writeable = False
     return result
+
+
+def _transposed_product(vectors: Array, matrix: Array) -> Array:
+    return vectors.T @ matrix
 
 
 def _energy(tensor: Array, exponent: int) -> float:

@@ -8,12 +8,14 @@ power of two changes no bit but the exponents.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from refgrad.arguments import Array, explained_variance_in_range, float_array, one_of, positive_integer
+from refgrad.multilinear.eigenpairs import eigenpairs_of
 from refgrad.multilinear.scaled import Scaled, scaled_to_one
 from refgrad.multilinear.unfolding import mode_of
 from refgrad.rounding import LAPACK_THRESHOLD, gamma, singular_value_bound, unit_roundoff
@@ -47,16 +49,30 @@ class Subspace:
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """All left singular vectors (n, p) and values (p,) of a matrix, and the energy below which a value is not known."""
+    """All singular values (p,) of a matrix, and the energy up to which one is not known, if its square was found.
 
-    vectors: Array
+    vectors(K) returns the K leading left singular vectors, (n, K).
+    """
+
+    vectors: Callable[[int], Array]
     values: Array
-    energy_error: float
+    energy_error: float | None = None
 
-    def lost(self, rank: int) -> bool:
-        """Return whether a value that this rank keeps is lost in the rounding of its square (THEORY T15)."""
-        smallest = float(self.values[rank - 1])
-        return self.energy_error > 0.0 and smallest * smallest <= self.energy_error
+    def leading(self, rank: int) -> Subspace | None:
+        """Return the subspace of so many vectors.
+
+        None where a value that it keeps is lost in the rounding of its square (THEORY T15), or LAPACK does not find the
+        vectors.
+        """
+        energies = self.values * self.values
+        if self.energy_error is not None and energies[rank - 1] <= self.energy_error:
+            return None
+        try:
+            vectors = self.vectors(rank)
+        except np.linalg.LinAlgError:
+            return None
+        discarded = float(energies[rank:].sum())
+        return Subspace(vectors, discarded, discarded + float(energies[:rank].sum()))
 
 
 def singular_values(tensor: Array, mode: int, *, method: str = "svd") -> Array:
@@ -94,8 +110,8 @@ def singular_values(tensor: Array, mode: int, *, method: str = "svd") -> Array:
     one_of("method", method, METHODS)
     scaled = scaled_to_one(tensor)
     number = mode_of(mode, tensor.ndim)
-    eigen = _gram_eigen(scaled, number) if method == "gram" else None
-    values = lapack_svd(scaled.triangle(number))[1] if eigen is None else np.sqrt(eigen[1])
+    spectrum = _gram_spectrum(scaled, number) if method == "gram" else None
+    values = lapack_svd(scaled.triangle(number))[1] if spectrum is None else spectrum.values
     return np.ldexp(values, scaled.exponent).astype(tensor.dtype)
 
 
@@ -207,14 +223,12 @@ def leading_subspace(
 
 
 def spectrum_of(scaled: Scaled, mode: int, method: str) -> Spectrum:
-    """Return all left singular vectors and values of an unfolding."""
-    eigen = _gram_eigen(scaled, mode) if method == "gram" else None
-    if eigen is None:
+    """Return the singular values and left singular vectors of an unfolding."""
+    spectrum = _gram_spectrum(scaled, mode) if method == "gram" else None
+    if spectrum is None:
         vectors, values, _ = lapack_svd(scaled.triangle(mode))
-        return Spectrum(vectors, values, 0.0)
-    rows, columns = unfolded_shape(scaled, mode)
-    vectors, energies = eigen
-    return Spectrum(vectors, np.sqrt(energies), gram_energy_bound(rows, columns, float(energies.sum())))
+        return Spectrum(lambda rank: vectors[:, :rank], values)
+    return spectrum
 
 
 def subspace_of(vectors: Array, values: Array, *, explained_variance: float | None, rank: int | None) -> Subspace:
@@ -222,9 +236,9 @@ def subspace_of(vectors: Array, values: Array, *, explained_variance: float | No
     if rank is None:
         assert explained_variance is not None
         rank = _admissible(values, explained_variance, 0.0)[1]
-    energies = values * values
-    discarded = float(energies[rank:].sum())
-    return Subspace(vectors[:, :rank], discarded, discarded + float(energies[:rank].sum()))
+    subspace = Spectrum(lambda rank: vectors[:, :rank], values).leading(rank)
+    assert subspace is not None
+    return subspace
 
 
 def gram_subspace(scaled: Scaled, mode: int, *, explained_variance: float | None, rank: int | None) -> Subspace | None:
@@ -233,20 +247,15 @@ def gram_subspace(scaled: Scaled, mode: int, *, explained_variance: float | None
     That is where the threshold of D1 lies within the errors of the two methods of a tail energy, where a singular value
     that is kept is lost in the rounding of its square, and where the unfolding has no fewer rows than columns.
     """
-    rows, columns = unfolded_shape(scaled, mode)
-    eigen = _gram_eigen(scaled, mode)
-    if eigen is None:
+    spectrum = _gram_spectrum(scaled, mode)
+    if spectrum is None:
         return None
-    vectors, energies = eigen
-    values = np.sqrt(energies)
     if rank is None:
         assert explained_variance is not None
-        low, rank = _admissible(values, explained_variance, _decision_error(rows, columns))
+        low, rank = _admissible(spectrum.values, explained_variance, _decision_error(*unfolded_shape(scaled, mode)))
         if low != rank:
             return None
-    if energies[rank - 1] <= gram_energy_bound(rows, columns, float(energies.sum())):
-        return None
-    return subspace_of(vectors, values, explained_variance=None, rank=rank)
+    return spectrum.leading(rank)
 
 
 def lapack_svd(matrix: Array, *, full_matrices: bool = False) -> tuple[Array, Array, Array]:
@@ -271,19 +280,19 @@ def unfolded_shape(scaled: Scaled, mode: int) -> tuple[int, int]:
     return rows, scaled.tensor.size // rows
 
 
-def _gram_eigen(scaled: Scaled, mode: int) -> tuple[Array, Array] | None:
-    """Return eigenvectors and eigenvalues of A_(j) A_(j)^T, descending.
+def _gram_spectrum(scaled: Scaled, mode: int) -> Spectrum | None:
+    """Return the spectrum of A_(j) from A_(j) A_(j)^T, to within `gram_energy_bound`.
 
-    None where the unfolding is not wide, or eigh does not converge.
+    None where the unfolding is not wide, or LAPACK does not find the eigenvalues.
     """
     rows, columns = unfolded_shape(scaled, mode)
     if rows >= columns:
         return None
-    try:
-        eigenvalues, vectors = np.linalg.eigh(scaled.gram(mode), UPLO="U")
-    except np.linalg.LinAlgError:
+    found = eigenpairs_of(scaled.gram(mode))
+    if found is None:
         return None
-    return vectors[:, ::-1], np.maximum(eigenvalues[::-1], 0.0)
+    error = gram_energy_bound(rows, columns, float(found.energies.sum()))
+    return Spectrum(found.vectors, np.sqrt(found.energies), error)
 
 
 def _decision_error(rows: int, columns: int) -> float:
