@@ -20,6 +20,7 @@ from refgrad.convolution import correlation, few_channels, planes
 from refgrad.multilinear import panels
 from refgrad.processes import context
 from refgrad.resident import ResidentMemory
+from refgrad.storage import projected
 
 __all__ = ["PartMemory", "StepMemory", "measured_in_own_process", "step_memory", "traced_parts"]
 
@@ -83,7 +84,7 @@ def step_memory(shape: LayerShape, dtype: str, seed: int, name: str) -> StepMemo
     few_samples = replace(shape, input_shape=(min(2, shape.input_shape[0]), *shape.input_shape[1:]))
     _contestant(few_samples, dtype, seed, name).step(lambda part: None)
     if name in (EXACT, HOSVD, SVD):
-        for loops in (correlation, few_channels, planes, panels):  # two samples may be too few for them
+        for loops in (correlation, few_channels, planes, panels, projected):  # two samples may be too few for them
             loops.load(dtype)
     contestant = _contestant(shape, dtype, seed, name)
     resident = resident_parts(contestant)

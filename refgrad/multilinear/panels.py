@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
-from refgrad.multilinear.eigenpairs import SIDE, Triangle
+from refgrad.multilinear.eigenpairs import SIDE, Triangle, eigenpairs_of
 from refgrad.ranges import places, ranges
 from refgrad.threads import in_threads
 
@@ -67,7 +67,10 @@ def load(dtype: npt.DTypeLike) -> None:
     if compiling():
         tensor = np.ones((8, SIDE, SIDE), dtype)
         energy(tensor)
-        gram(tensor, 0, 0)
+        pairs = eigenpairs_of(gram(np.ones((2 * SIDE, SIDE, SIDE), dtype), 0, 0))
+        if pairs is not None:
+            pairs.vectors(1)
+        transposed_product(np.eye(SIDE), np.eye(SIDE))
         add_projected(tensor, [np.eye(SIDE)] * 2, np.zeros(tensor.shape), 0)
 
 

@@ -16,7 +16,8 @@ from refgrad.arguments import Array
 from refgrad.geometry import ConvGeometry
 from refgrad.multilinear.unfolding import along_mode
 from refgrad.ranges import ranges
-from refgrad.storage.order import Counts, Plan, best_plan
+from refgrad.storage import projected
+from refgrad.storage.order import Counts, Plan, best_plan, memory_of
 from refgrad.storage.sizes import Sizes
 
 __all__ = ["contraction_sizes", "factored_weight_gradient"]
@@ -64,7 +65,8 @@ def factored_weight_gradient(
     geometry : ConvGeometry, optional
         Of the convolution; None for a linear layer.
     plan : Plan, optional
-        In which order, in blocks of what size; by default `best_plan`.
+        In which order, in blocks of what size; by default `best_plan`, or compiled loops that project G on all factors
+        (`refgrad.storage.projected`) where they cost no more.
 
     Returns
     -------
@@ -78,7 +80,17 @@ def factored_weight_gradient(
     sizes = contraction_sizes(core, factors, grad_output, geometry)
     if plan is None:
         plan = best_plan(sizes, core.itemsize)
+        if projected.applies(sizes, plan, core.itemsize):
+            return _projected_gradient(sizes, core, factors, grad_output)
     return _Contraction(sizes, plan, core, factors, grad_output).result()
+
+
+def _projected_gradient(sizes: Sizes, core: Array, factors: Sequence[Array | None], grad_output: Array) -> Array:
+    """Return dW by compiled loops."""
+    known = [factor for factor in factors if factor is not None]
+    by_taps = [_by_taps(sizes, factor, axis) for axis, factor in enumerate(known) if axis > 1]
+    memory = memory_of(math.prod(sizes.shape) * core.itemsize)
+    return projected.weight_gradient(sizes, core, known, by_taps, grad_output, memory)
 
 
 class _Contraction:
@@ -96,7 +108,7 @@ class _Contraction:
         factor_of = [*factors[:1], *factors[-1:], *factors[1:-1]] if sizes.channels_last else factors
         self.factors = {axis: factor for axis, factor in enumerate(factor_of) if factor is not None}
         for axis in self.counts.gradient_axes:
-            self.factors[axis] = self._by_taps(self.factors[axis], axis)
+            self.factors[axis] = _by_taps(sizes, self.factors[axis], axis)
 
     def result(self) -> Array:
         """Return dW."""
@@ -152,7 +164,7 @@ class _Contraction:
         block = _zero_extended(block, read)
         for axis in (3, 2):
             if axis in read:
-                block = self._windows(block, axis, axis, _length(positions[axis]))
+                block = _windows(sizes.geometry, block, axis, axis, _length(positions[axis]))
             else:
                 block = np.expand_dims(block, axis)
         return _side(block, _length(group))
@@ -192,26 +204,6 @@ class _Contraction:
         view = block[(slice(None),) * axis + (part,)]
         return view if 0 not in self.counts.core_axes or view.shape == block.shape else view.copy()
 
-    def _windows(self, array: Array, along: int, axis: int, positions: int) -> Array:
-        """View one axis as two: taps, and the output positions that read through them."""
-        geometry = self.sizes.geometry
-        step = array.strides[along]
-        lengths = (geometry.kernel_size[axis - 2], positions)
-        steps = (step * geometry.dilation[axis - 2], step * geometry.stride[axis - 2])
-        return np.lib.stride_tricks.as_strided(
-            array,
-            (*array.shape[:along], *lengths, *array.shape[along + 1 :]),
-            (*array.strides[:along], *steps, *array.strides[along + 1 :]),
-            writeable=False,
-        )
-
-    def _by_taps(self, factor: Array, axis: int) -> Array:
-        """Return (taps x K, positions): the rows of a factor as each tap reads them, transposed."""
-        positions = self.sizes.out_shape[axis]
-        read = self.sizes.read(axis, slice(0, positions))
-        windows = self._windows(_zero_extended(factor[_inside(read)], {0: read}), 0, axis, positions)
-        return windows.swapaxes(1, 2).reshape(-1, positions)
-
     def _finish(self, sums: Array, result: Array) -> None:
         """Put the sums, which lie in the result, in the weight's order, and multiply by U_2 where that comes last."""
         groups, taps = self.sizes.geometry.groups, self.counts.taps
@@ -240,6 +232,27 @@ class _Contraction:
             block = block.reshape(*lengths, *counts.projected_taps, _length(part), *counts.expanded_taps)
             ordered[:, :, part] = block.transpose(0, 1, 4, 2, 5, 3, 6).reshape(*lengths, _length(part), *counts.kernel)
         return ordered.reshape(*lengths, counts.full.channels, counts.taps)
+
+
+def _windows(geometry: ConvGeometry, array: Array, along: int, axis: int, positions: int) -> Array:
+    """View one axis as two: taps, and the output positions that read through them."""
+    step = array.strides[along]
+    lengths = (geometry.kernel_size[axis - 2], positions)
+    steps = (step * geometry.dilation[axis - 2], step * geometry.stride[axis - 2])
+    return np.lib.stride_tricks.as_strided(
+        array,
+        (*array.shape[:along], *lengths, *array.shape[along + 1 :]),
+        (*array.strides[:along], *steps, *array.strides[along + 1 :]),
+        writeable=False,
+    )
+
+
+def _by_taps(sizes: Sizes, factor: Array, axis: int) -> Array:
+    """Return (taps x K, positions): the rows of a factor as each tap reads them, transposed."""
+    positions = sizes.out_shape[axis]
+    read = sizes.read(axis, slice(0, positions))
+    windows = _windows(sizes.geometry, _zero_extended(factor[_inside(read)], {0: read}), 0, axis, positions)
+    return windows.swapaxes(1, 2).reshape(-1, positions)
 
 
 def _length(part: slice) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "Order",
     "Plan",
     "best_plan",
+    "cost_of",
     "memory_of",
     "plan_of",
     "possible_orders",
@@ -116,7 +117,7 @@ class Plan:
     @property
     def cost(self) -> int:
         """What a plan is chosen by."""
-        return _cost(self.multiply_adds, self.moved_numbers)
+        return cost_of(self.multiply_adds, self.moved_numbers)
 
 
 class Counts:
@@ -261,7 +262,7 @@ class Counts:
 
     def cost(self, blocks: Blocks) -> int:
         """Return what blocks are chosen by."""
-        return _cost(self.multiply_adds(blocks), self.moved_numbers(blocks))
+        return cost_of(self.multiply_adds(blocks), self.moved_numbers(blocks))
 
     def _rows(self, axis: int, positions: int) -> tuple[int, int]:
         """Bound how many rows or columns that many output positions read, of the picture and with the padding."""
@@ -407,7 +408,7 @@ def memory_of(nbytes: int) -> int:
     return min(WORKING_MEMORY, max(small, int(nbytes * FRACTION_OF_ACTIVATION)))
 
 
-def _cost(multiply_adds: int, moved_numbers: int) -> int:
+def cost_of(multiply_adds: int, moved_numbers: int) -> int:
     """Return multiply-adds, and those for which moving the numbers would leave time."""
     return multiply_adds + MOVED * moved_numbers
 

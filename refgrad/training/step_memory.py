@@ -28,7 +28,7 @@ from refgrad.models import DigitsNet
 from refgrad.multilinear import panels
 from refgrad.nn import AdaptiveAvgPool2d, Conv2d, Flatten, Linear, Module, ReLU, Sequential
 from refgrad.resident import EXACT_ENVIRONMENT, ResidentMemory, give_back
-from refgrad.storage import Storage
+from refgrad.storage import Storage, projected
 from refgrad.tape import Tape
 from refgrad.training.settings import Method
 
@@ -209,7 +209,7 @@ def measure_step_memory(request: StepRequest) -> StepMemory:
     model = NETWORKS[request.network](request.image_size, np.random.default_rng(request.seed))
     storage = Method(request.store, request.explained_variance).storage()
     _step(model, images[:2], labels[:2], storage, lambda: None)  # what is set up once, is set up now
-    for loops in (correlation, few_channels, planes, panels):  # two images are too few for them
+    for loops in (correlation, few_channels, planes, panels, projected):  # two images are too few for them
         loops.load(images.dtype)
     process = ResidentMemory()
     resident_held: list[int | None] = []
