@@ -2,14 +2,23 @@
 
 import itertools
 import math
+import tracemalloc
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import example, given
 
-from refgrad.convolution import conv2d_forward, conv2d_input_gradient, few_channels, planes
+from refgrad.convolution import (
+    blocks,
+    conv2d_forward,
+    conv2d_input_gradient,
+    conv2d_weight_gradient,
+    few_channels,
+    planes,
+)
 from refgrad.geometry import ConvGeometry
+from refgrad.kernels.registers import TILE_ROWS
 from refgrad.rounding import gamma
 from tests import other_registers, sliding_windows
 from tests.assertions import assert_same_bits, assert_within
@@ -60,8 +69,7 @@ def assert_joint_gradient_exact(layer, memory, dtype):
     geometry, shape, outputs = layer
     weight = integers(2, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), dtype)
     grad_output = integers(4, geometry.output_shape(shape, weight.shape), dtype)
-    sweep = few_channels._sweep(few_channels._axes(geometry, shape), geometry.groups)
-    if planes.Packed.fits(grad_output, sweep, memory // 2):
+    if few_channels._Plan.of(grad_output, geometry, shape, memory) is not None:
         found = few_channels.input_gradient(grad_output, weight, geometry, shape, memory)
         expected = sliding_windows.input_gradient(grad_output, weight, shape[2:], **attributes(geometry))
         assert_same_bits(found + 0.0, expected + 0.0)
@@ -75,7 +83,7 @@ def test_D6_all_remainders_together_get_what_windows_give_back(layer, memory, dt
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_T15_the_input_gradient_of_few_channels_goes_through_one_convolution(dtype, monkeypatch):
-    geometry, shape = ConvGeometry.of(3, padding=1, stride=2), (10, 3, 40, 42)
+    geometry, shape = ConvGeometry.of(3, padding=1, stride=2), (20, 3, 40, 42)
     generator = np.random.default_rng(0)
     weight = generator.standard_normal((40, 3, 3, 3)).astype(dtype)
     grad_output = generator.standard_normal(geometry.output_shape(shape, weight.shape)).astype(dtype)
@@ -99,6 +107,8 @@ def test_what_one_convolution_for_all_remainders_is_not_for():
     geometry, shape, grad_output = ConvGeometry.of(3, padding=1, stride=2), (8, 3, 64, 64), np.ones((8, 32, 32, 32))
     assert few_channels.gives_back(grad_output, shape, geometry, 2**24)
     assert not few_channels.gives_back(grad_output, shape, geometry, 2**10)
+    # the sums of a whole image wait beside their place
+    assert not few_channels.gives_back(grad_output[:4], (4, 3, 64, 64), geometry, 3 * 64 * 64 * 8)
     assert not few_channels.gives_back(grad_output.transpose(0, 1, 3, 2), shape, geometry, 2**24)
     assert not few_channels.gives_back(grad_output, (8, 8, 64, 64), geometry, 2**24)
     assert not few_channels.gives_back(grad_output, (8, 1, 64, 64), geometry, 2**24)
@@ -168,6 +178,104 @@ def test_an_output_has_the_same_bits_however_the_work_is_cut(memory, monkeypatch
     # nor does an image's output depend on the images beside it, a channel's not on the other out channels
     alone = planes.forward(x[3:4], weight[9:17], None, SAME, (1, 8, *shape[2:]), memory)
     assert_same_bits(alone, np.ascontiguousarray(whole[3:4, 9:17]))
+
+
+CUT_WEIGHTS = [  # geometry, shape, out channels: more than one tile of the kernel's rows on both sides, with tails
+    (SAME, (3, 27, 9, 11), 19),
+    (SAME, (2, 130, 7, 7), 67),
+    (ConvGeometry.of(3, padding=1, groups=3), (5, 27, 8, 8), 57),
+    (ConvGeometry.of((2, 3), padding=((2, 0), (0, 1)), dilation=(1, 2), groups=2), (2, 36, 10, 9), 42),
+    (ConvGeometry.of(3, padding=1, stride=2), (4, 35, 13, 14), 21),
+    (ConvGeometry.of((3, 2), padding=(1, 0), stride=(2, 3), groups=4), (3, 40, 12, 17), 68),
+]
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("geometry", "shape", "outputs"), CUT_WEIGHTS)
+def test_parts_of_the_weight_give_the_bits_of_all_of_it(geometry, shape, outputs, dtype, threads, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    generator = np.random.default_rng(6)
+    x, weight, bias = (
+        generator.standard_normal(size).astype(dtype)
+        for size in (shape, (outputs, shape[1] // geometry.groups, *geometry.kernel_size), outputs)
+    )
+    out_shape = geometry.output_shape(shape, weight.shape)
+    grad_output = generator.standard_normal(out_shape).astype(dtype)
+
+    def parts(memory):
+        forward = planes._sweep(geometry, out_shape)
+        backward = [phase.sweep for phase in planes._phases(geometry, shape)]
+        cuts = [planes._Cut.of(x, forward, memory), *(planes._Cut.of(grad_output, sweep, memory) for sweep in backward)]
+        return None if None in cuts else [len(cut.parts) for cut in cuts]
+
+    expected = planes.forward(x, weight, bias, geometry, out_shape, 2**24)
+    expected_back = planes.input_gradient(grad_output, weight, geometry, shape, 2**24)
+    assert set(parts(2**24)) == {1}
+    fitting = [memory for memory in range(2**11, 2**20, 2**11) if parts(memory)]
+    least = [next(memory for memory in fitting if max(parts(memory)) <= most) for most in (10**6, 5, 2)]
+    assert max(parts(least[0])) > 2
+    for memory in least:
+        assert_same_bits(planes.forward(x, weight, bias, geometry, out_shape, memory), expected)
+        assert_same_bits(planes.input_gradient(grad_output, weight, geometry, shape, memory), expected_back)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("geometry", "shape", "outputs"), [*CUT_WEIGHTS, (SAME, (1, 9, 12, 150), 33)])
+def test_room_for_a_tile_and_a_row_is_enough(geometry, shape, outputs, dtype):
+    """And more room is enough too, whatever it would rather be used for."""
+    x = np.empty(shape, dtype)
+    out_shape = geometry.output_shape(shape, (outputs, shape[1] // geometry.groups, *geometry.kernel_size))
+    sweep = planes._sweep(geometry, out_shape)
+    layout = planes._Layout.of(x, sweep)
+    tile = TILE_ROWS * layout.channels * math.prod(geometry.kernel_size)
+    row = layout.channels * layout.step(1) + layout.length
+    least = (tile + row) * x.itemsize + planes.TILE + planes.LINE + planes.SCRATCH
+    assert not planes.Packed.fits(x, sweep, least - 1)
+    assert all(planes.Packed.fits(x, sweep, memory) for memory in range(least, 3 * least, max(1, least // 50)))
+
+
+def working_bytes(call):
+    """Return how many bytes `call` allocates at most, its result apart."""
+    call()  # what is imported and compiled once is no working memory
+    tracemalloc.start()
+    try:
+        result = call()
+        return tracemalloc.get_traced_memory()[1] - result.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("geometry", "shape", "outputs"),
+    [
+        (SAME, (24, 192, 7, 7), 192),  # the weight is larger than the input
+        (SAME, (1, 64, 56, 56), 64),
+        (ConvGeometry.of(3, padding=1, stride=2), (16, 64, 28, 28), 128),
+        (ConvGeometry.of(3, padding=1, stride=2), (32, 3, 64, 64), 32),
+        (ConvGeometry.of(3, padding=1, groups=4), (8, 128, 14, 14), 128),
+    ],
+)
+def test_gradients_work_in_a_quarter_of_the_input(geometry, shape, outputs, dtype, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal(shape).astype(dtype)
+    weight = generator.standard_normal((outputs, shape[1] // geometry.groups, *geometry.kernel_size)).astype(dtype)
+    grad_output = generator.standard_normal(geometry.output_shape(shape, weight.shape)).astype(dtype)
+    allowed = max(x.nbytes // 4, blocks.LEAST_MEMORY + blocks.OBJECTS)
+    assert working_bytes(lambda: conv2d_input_gradient(grad_output, weight, geometry, shape[2:])) <= allowed
+    assert working_bytes(lambda: conv2d_weight_gradient(x, grad_output, geometry)) <= allowed
+
+
+@pytest.mark.parametrize("memory", [2**19, 2**20])
+def test_the_input_gradient_of_few_channels_works_in_what_it_is_given(memory, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    geometry, shape = ConvGeometry.of(3, padding=1, stride=2), (8, 3, 64, 64)
+    generator = np.random.default_rng(0)
+    weight, grad_output = generator.standard_normal((128, 3, 3, 3)), generator.standard_normal((8, 128, 32, 32))
+    taken = working_bytes(lambda: few_channels.input_gradient(grad_output, weight, geometry, shape, memory))
+    assert taken <= memory + blocks.OBJECTS
 
 
 def test_nothing_beside_the_arrays_is_read():

@@ -12,9 +12,9 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from refgrad.arguments import Array
-from refgrad.ranges import ranges
+from refgrad.ranges import places, ranges
 
-__all__ = ["Block", "affordable", "affordable_beside", "contiguous_rows", "fitting_cut", "output_blocks"]
+__all__ = ["Block", "affordable", "affordable_beside", "all_finite", "contiguous_rows", "fitting_cut", "output_blocks"]
 
 WORKING_MEMORY = 8 * 2**20
 """Bytes that one call may allocate besides its result and one array of weight's shape.
@@ -22,8 +22,17 @@ WORKING_MEMORY = 8 * 2**20
 A single patch (C k_h k_w numbers and O more) and a single row of a linear layer are taken whole, should they be larger.
 """
 
-LEAST_MEMORY = 2**18
-"""Bytes that a gradient may take in any case: with smaller blocks, calls would be what it spends its time on."""
+LEAST_MEMORY = 2**16
+"""Bytes that a gradient may take in any case: with smaller blocks, calls would be what it spends its time on.
+
+They are more than a quarter of inputs of less than 352 KiB: four times as much, and `OBJECTS`.
+"""
+
+OBJECTS = 3 * 2**13
+"""Bytes for what is no array: of Python's objects for a task that waits for a thread there are two thousand."""
+
+MASKED = 2**16
+"""Of so many numbers together it is asked whether they are finite: a mask of all would be a quarter of their bytes."""
 
 OPERANDS = 3
 """A ufunc of two arguments walks over so many arrays, and NumPy may keep a buffer for each."""
@@ -42,14 +51,26 @@ def affordable() -> int:
 def affordable_beside(nbytes: int, copied: int = 0) -> int:
     """Return how many bytes the blocks of a gradient may take: with what is copied, a quarter of its layer's input.
 
-    Where the copy alone takes more than that, small blocks would save little and cost much: an eighth of it is added.
+    Of that, `OBJECTS` are left over. Of a small input it is `LEAST_MEMORY`, and where the copy alone takes more, small
+    blocks would save little and cost much: an eighth of it is added.
 
     Examples
     --------
-    >>> affordable_beside(2**22) == 2**20
+    >>> affordable_beside(2**22) + OBJECTS == 2**20
     True
     """
-    return min(affordable(), max(LEAST_MEMORY, nbytes // 4 - copied, copied // 8))
+    return min(affordable(), max(LEAST_MEMORY, nbytes // 4 - copied - OBJECTS, copied // 8))
+
+
+def all_finite(array: Array) -> bool:
+    """Tell whether there is neither infinity nor NaN in an array.
+
+    Examples
+    --------
+    >>> all_finite(np.array([1.0, 2.0])), all_finite(np.array([1.0, math.inf]))
+    (True, False)
+    """
+    return all(np.isfinite(array[place]).all() for place in places(array.shape, None, MASKED))
 
 
 def fitting_cut(into: Callable[[int], Cut | None], parts: int) -> Cut | None:

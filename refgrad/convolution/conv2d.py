@@ -78,8 +78,8 @@ def conv2d_forward(x: Array, weight: Array, bias: Array | None, geometry: ConvGe
     memory = blocks.affordable()
     if small_groups.applies(x.shape, shape, geometry, dtype.itemsize, memory):
         return small_groups.forward(x, weight, bias, geometry, shape, memory)
-    if planes.applies(x, shape, geometry, memory):
-        return planes.forward(x, weight, bias, geometry, shape, memory)
+    if planes.applies(x, shape, geometry, memory + weight.nbytes):
+        return planes.forward(x, weight, bias, geometry, shape, memory + weight.nbytes)
     if rows.applies(x.shape, shape, geometry, dtype.itemsize, memory):
         return rows.forward(x, weight, bias, geometry, shape, memory)
     output = np.empty(shape, dtype)
@@ -142,19 +142,22 @@ def conv2d_input_gradient(
     height, width = input_size
     input_shape = (grad_output.shape[0], geometry.groups * weight.shape[1], height, width)
     _check_grad_output(grad_output, geometry.output_shape(input_shape, weight.shape))
-    memory = blocks.affordable_beside(math.prod(input_shape) * dtype.itemsize, weight.nbytes)
+    input_bytes = math.prod(input_shape) * dtype.itemsize
+    beside_copy = blocks.affordable_beside(input_bytes, weight.nbytes)
+    # Beside a large weight a quarter of a small input would be next to nothing.
+    memory = blocks.affordable_beside(max(input_bytes, 2 * (weight.nbytes - input_bytes)))
     if small_groups.applies(input_shape, grad_output.shape, geometry, dtype.itemsize, memory):
         return small_groups.input_gradient(grad_output, weight, geometry, input_shape, memory)
-    if np.isfinite(weight).all():
+    if blocks.all_finite(weight):
         if planes.gives_back(grad_output, input_shape, geometry, memory):
             return planes.input_gradient(grad_output, weight, geometry, input_shape, memory)
         if few_channels.gives_back(grad_output, input_shape, geometry, memory):
             grad_input = few_channels.input_gradient(grad_output, weight, geometry, input_shape, memory)
-            if np.isfinite(grad_input).all():
+            if blocks.all_finite(grad_input):
                 return grad_input
         turned = rows.turned(geometry)
-        if turned is not None and rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, memory):
-            return rows.input_gradient(grad_output, weight, turned, input_shape, memory)
+        if turned is not None and rows.applies(grad_output.shape, input_shape, turned, dtype.itemsize, beside_copy):
+            return rows.input_gradient(grad_output, weight, turned, input_shape, beside_copy)
     grad_input = np.zeros(input_shape, dtype)
     matrices = group_matrices(weight, geometry.groups)
     for block, patches, gradients in workspaces(input_shape, grad_output.shape, matrices, memory):
@@ -224,7 +227,7 @@ def conv2d_weight_gradient(x: Array, grad_output: Array, geometry: ConvGeometry)
     if rows.applies(x.shape, grad_output.shape, geometry, dtype.itemsize, memory):
         with np.errstate(invalid="ignore"):  # where there is something to warn of, it is computed again
             grad_weight = rows.weight_gradient(x, grad_output, geometry, memory)
-        if np.isfinite(grad_weight).all():
+        if blocks.all_finite(grad_weight):
             return grad_weight
     grad_weight = np.zeros(weight_shape, dtype)
     matrices = group_matrices(grad_weight, geometry.groups)  # a view: what is added to it is added to grad_weight

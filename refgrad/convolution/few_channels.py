@@ -25,9 +25,6 @@ from refgrad.threads import in_threads
 
 __all__ = ["applies", "gives_back", "input_gradient", "load", "weight_gradient"]
 
-PARTS = 8
-"""Into so many parts a batch is cut where its input gradient is put together: each waits beside its place."""
-
 
 def applies(x: Array, grad_output: Array, geometry: ConvGeometry, memory: int) -> bool:
     """Tell whether the loops are for this gradient, and work in so many bytes."""
@@ -66,7 +63,7 @@ def gives_back(grad_output: Array, shape: tuple[int, int, int, int], geometry: C
     windows = grad_output.size // grad_output.shape[1] * shape[1]
     if not planes.worthwhile(grad_output, shape[1] * remainders, windows, geometry):
         return False
-    return planes.Packed.fits(grad_output, _sweep(_axes(geometry, shape), geometry.groups), memory // 2)
+    return _Plan.of(grad_output, geometry, shape, memory) is not None
 
 
 def input_gradient(
@@ -78,17 +75,18 @@ def input_gradient(
     are the outputs of one convolution of G, of stride 1, whose weight is zero where a tap gives nothing back to a
     remainder. Infinities of G meet those zeros.
     """
-    axes = _axes(geometry, shape)
-    sweep, strides = _sweep(axes, geometry.groups), geometry.stride
+    plan = _Plan.of(grad_output, geometry, shape, memory)
+    assert plan is not None
+    axes, sweep, strides = plan.axes, plan.sweep, geometry.stride
     grouped = weight.reshape(geometry.groups, -1, *weight.shape[1:]).swapaxes(1, 2)
     joint = np.zeros((*grouped.shape[:2], *strides, grouped.shape[2], *sweep.kernel_size), weight.dtype)
     for tap in np.ndindex(*geometry.kernel_size):
         (row, down), (column, across) = (axis.place(number) for axis, number in zip(axes, tap, strict=True))
         joint[:, :, row, column, :, down, across] = grouped[..., *tap]
     joint = joint.reshape(geometry.groups, -1, *joint.shape[4:])
-    packed = planes.Packed.of(grad_output, joint, sweep, memory // 2)
+    packed = planes.Packed.of(grad_output, joint, sweep, plan.memory)
     grad_input = np.empty(shape, grad_output.dtype)
-    for images in ranges(len(grad_output), -(-len(grad_output) // PARTS)):
+    for images in ranges(len(grad_output), plan.images):
         gradients = grad_output[images]
         sums = np.empty((len(gradients), shape[1] * math.prod(strides), *sweep.size), grad_output.dtype)
         planes.fill_output(gradients, packed, None, sums)
@@ -99,6 +97,36 @@ def input_gradient(
             grad_input[images, :, rows, columns] = pixels
         del sums, by_remainder, pixels  # before the next part makes its own
     return grad_input
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How an input gradient is put together: of so many images at once, whose sums wait beside their place.
+
+    `memory` is what they and the joint weight leave for the sweep.
+    """
+
+    axes: tuple[_Axis, _Axis]
+    sweep: planes.Sweep
+    images: int
+    memory: int
+
+    @classmethod
+    def of(
+        cls, grad_output: Array, geometry: ConvGeometry, shape: tuple[int, int, int, int], memory: int
+    ) -> _Plan | None:
+        """Return the plan; None where there is no room for the sums of one image, or for what they are summed from."""
+        axes = _axes(geometry, shape)
+        sweep = _sweep(axes, geometry, shape[1])
+        image_bytes = sweep.out_channels * math.prod(sweep.size) * grad_output.itemsize
+        group_outputs = grad_output.shape[1] // geometry.groups
+        joint_bytes = sweep.out_channels * group_outputs * math.prod(sweep.kernel_size) * grad_output.itemsize
+        images = max(1, min(len(grad_output), memory // (2 * image_bytes)))
+        images = -(-len(grad_output) // -(-len(grad_output) // images))
+        left_over = memory - images * image_bytes - joint_bytes
+        if not planes.Packed.fits(grad_output, sweep, left_over):
+            return None
+        return cls(axes, sweep, images, left_over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +176,15 @@ def _axes(geometry: ConvGeometry, shape: tuple[int, int, int, int]) -> tuple[_Ax
     return rows, columns
 
 
-def _sweep(axes: tuple[_Axis, _Axis], groups: int) -> planes.Sweep:
+def _sweep(axes: tuple[_Axis, _Axis], geometry: ConvGeometry, channels: int) -> planes.Sweep:
     rows, columns = axes
     return planes.Sweep(
         corner=(rows.first - rows.farthest, columns.first - columns.farthest),
         stride=(1, 1),
         dilation=(1, 1),
         kernel_size=(rows.farthest + 1, columns.farthest + 1),
-        groups=groups,
+        groups=geometry.groups,
+        out_channels=channels * math.prod(geometry.stride),
         size=(rows.size, columns.size),
     )
 

@@ -216,12 +216,23 @@ def add_run(source: int, target: int, count: int, number: Any, size: int) -> Non
 
 
 @kernel
+def spread_run(source: int, target: int, count: int, apart: int, zero: Any, size: int) -> None:
+    """Copy neighbouring numbers to places that are so many bytes apart."""
+    stop = source + count * size
+    while source < stop:
+        copy_number(source, target, zero)
+        source += size
+        target += apart
+
+
+@kernel
 def convolve(
     source: int, zero: Any, size: int, shape: tuple[int, int, int, int], out_shape: tuple[int, int, int, int],
-    weights: int, shifts: Array, block: int, bias: Array, groups: int, planes: tuple[int, int, int, int], corner: Pair,
-    stride: Pair, unit: Pair, units: Pair, buffer: Array, scratch: Array, output: int,
+    out_strides: tuple[int, ...], weights: int, shifts: Array, block: int, bias: Array, groups: int,
+    part: tuple[int, int, int, int], planes: tuple[int, int, int, int], corner: Pair, stride: Pair, unit: Pair,
+    units: Pair, buffer: Array, scratch: Array, output: int,
 ) -> None:  # fmt: skip
-    """Fill the output of some images and rows.
+    """Fill the output of some images and rows, in the out channels of some groups or tiles.
 
     Parameters
     ----------
@@ -235,17 +246,21 @@ def convolve(
         B, C, H, W.
     out_shape : four ints
         B, O, H', W'.
+    out_strides : four ints
+        How many bytes neighbours along each of these axes are apart.
     weights : int
-        The address of (groups, tiles of out channels, blocks of channels, taps, channels of a block, TILE_ROWS), filled
-        up with zeros.
+        The address of (groups, tiles of out channels, blocks of channels, taps, channels of a block, TILE_ROWS), those
+        groups and tiles of the part alone. Channels are filled up with zeros, the rows of a last tile with anything.
     shifts : array (blocks x taps,)
         int64: how many bytes behind the first output's place in the first channel each tap of each block reads.
     block : int
         How many channels a block has.
     bias : array (O,) or (0,)
-        Added, if there is one.
+        Added, if there is one; an output's columns must be neighbours then.
     groups : int
         Of channels.
+    part : four ints
+        The first group and the one behind the last, and the first tile of each and the one behind the last.
     planes : four ints
         As for `fill_planes`; the last one is how far the places of an output and of the one below it are apart.
     corner : pair of ints
@@ -264,10 +279,10 @@ def convolve(
     output : int
         The address of (B, O, H', W').
     """
+    first_group, stop_group, first_tile, stop_tile = part
     images, channels, height, width = shape
     _, out_channels, out_height, out_width = out_shape
     group_channels, group_outputs = channels // groups, out_channels // groups
-    tiles = (group_outputs + TILE_ROWS - 1) // TILE_ROWS
     lanes, step = REGISTER // size, buffer.shape[2] * size
     length = planes[3]
     image_step = buffer.shape[1] * step
@@ -278,21 +293,23 @@ def convolve(
         some_images = min(unit[0], images - first_image)
         first_row = number % row_units * unit[1]
         places = (min(unit[1], out_height - first_row) - 1) * length + out_width
-        for group in range(groups):
+        for group in range(first_group, stop_group):
             for image in range(some_images):
                 begin = source + ((first_image + image) * channels + group * group_channels) * height * width * size
                 fill_planes(
                     begin, zero, size, (group_channels, height, width), planes, corner[0] + first_row * stride[0],
                     corner[1], stride, buffer.ctypes.data + image * image_step, step,
                 )  # fmt: skip
-            for tile in range(tiles):
-                left = weights + (group * tiles + tile) * tile_bytes
+            for tile in range(first_tile, stop_tile):
+                before = (group - first_group) * (stop_tile - first_tile) + tile - first_tile
+                left = weights + before * tile_bytes
                 rows = min(TILE_ROWS, group_outputs - tile * TILE_ROWS)
                 first_output = group * group_outputs + tile * TILE_ROWS
                 for image in range(some_images):
-                    target = output + (
-                        ((first_image + image) * out_channels + first_output) * out_height + first_row
-                    ) * (out_width * size)
+                    target = (
+                        output + (first_image + image) * out_strides[0] + first_output * out_strides[1]
+                        + first_row * out_strides[2]
+                    )  # fmt: skip
                     place = 0
                     while place < places:
                         vectors = tile_vectors((places - place + lanes - 1) // lanes)
@@ -309,11 +326,13 @@ def convolve(
                         while row * length < stop:
                             start, end = max(place, row * length), min(stop, row * length + out_width)
                             if start < end:
-                                to = target + (row * out_width + start - row * length) * size
+                                to = target + row * out_strides[2] + (start - row * length) * out_strides[3]
                                 for r in range(rows):
                                     from_ = sums + (r * vectors * lanes + start - place) * size
-                                    into = to + r * out_height * out_width * size
-                                    if len(bias) > 0:
+                                    into = to + r * out_strides[1]
+                                    if out_strides[3] != size:
+                                        spread_run(from_, into, end - start, out_strides[3], zero, size)
+                                    elif len(bias) > 0:
                                         add_run(from_, into, end - start, bias[first_output + r], size)
                                     else:
                                         copy_run(from_, into, end - start, zero, size)
