@@ -43,7 +43,9 @@ def in_threads(task: Callable[[int], Result], count: int) -> list[Result]:
     threads = thread_count()
     if min(threads, count) < 2:
         return [task(number) for number in range(count)]
-    futures = [_pool(threads - 1).submit(task, number) for number in range(count)]
+    # A thread, or its queue, may hold on to what it was asked for a little longer than this call lasts.
+    held = [task]
+    futures = [_pool(threads - 1).submit(_call, held, number) for number in range(count)]
     try:
         own = {number: task(number) for number, future in enumerate(futures) if future.cancel()}
         return [own[number] if number in own else future.result() for number, future in enumerate(futures)]
@@ -54,6 +56,12 @@ def in_threads(task: Callable[[int], Result], count: int) -> list[Result]:
             if not future.cancelled():
                 future.exception()
         raise
+    finally:
+        held.clear()
+
+
+def _call(held: list[Callable[[int], Result]], number: int) -> Result:
+    return held[0](number)
 
 
 @cache

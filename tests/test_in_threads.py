@@ -1,10 +1,12 @@
 """Tasks in threads: as many as the user gave BLAS, what they return in order, and no way to hang."""
 
+import functools
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -186,6 +188,16 @@ def test_after_an_exception_what_has_not_begun_does_not_begin(given):
     with pytest.raises(ValueError, match="task 0"):
         in_threads(task, 200)
     assert len(began) < 200
+
+
+def test_what_a_task_holds_is_let_go_of_when_the_call_ends(given):
+    given(OPENBLAS_NUM_THREADS="2")
+    for _ in range(200):
+        task = functools.partial(max, 1)
+        alive = weakref.ref(task)
+        in_threads(task, 4)
+        del task
+        assert alive() is None
 
 
 def test_four_threads_at_once_get_what_they_asked_for(given, hurried):
