@@ -349,6 +349,7 @@ def _rows_of_range(scaled: Scaled, vectors: Array) -> tuple[Array, Array]:
     for _, piece in scaled.columns(0):
         part = vectors.T @ piece
         energies += np.einsum("km,km->k", part, part)
+        del piece, part  # or they would stand beside those of the second reading
     values = np.sqrt(energies)
     right = np.empty((vectors.shape[1], *scaled.tensor.shape[1:]), scaled.tensor.dtype)
     directions = (vectors / values).T

@@ -155,9 +155,8 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
 
     def task(number: int) -> None:
         some, target = tensor[cuts[number]], result[cuts[number]]
-        panel = _panel(COLUMNS, max(tensor.shape[1:]))
         products = aligned_zeros(COLUMNS, max(matrix.shape[1] for matrix in padded.values()))
-        even = odd = np.empty(0)
+        panel = even = odd = np.empty(0)
         for place in places(some.shape, None, some.size if whole else fitting):
             part = some[place]
             shape, steps = [1, *part.shape[1:]], []
@@ -167,6 +166,8 @@ def add_projected(tensor: Array, vectors: Sequence[Array], result: Array, memory
                 shape[mode] = result.shape[mode]
                 steps.append((*extents, vectors.ctypes.data, vectors.shape[1], shape[mode]))
             if even.size == 0:  # no later part is larger
+                # Whose columns lie side by side is read without a panel.
+                panel = _panel(COLUMNS, max((rows for _, rows, after, _, _, _ in steps if after < SIDE), default=1))
                 sizes = [at_once * before * kept * after for before, _, after, _, _, kept in steps]
                 even, odd = np.empty(max(sizes[::2])), np.empty(max(sizes[1::2], default=0))
             add_projection(
