@@ -24,6 +24,7 @@ from refgrad.aligned import aligned_zeros
 from refgrad.kernels import unfoldings
 from refgrad.multilinear import hosvd
 from refgrad.multilinear import panels as loops
+from refgrad.multilinear.decompositions import full_hosvd
 from refgrad.multilinear.eigenpairs import Triangle
 from refgrad.multilinear.scaled import Scaled, scaled_to_one
 from refgrad.oracle.tolerance import decomposition_bound, projector_bound, residual_bound
@@ -473,6 +474,26 @@ def test_the_bits_do_not_depend_on_how_many_threads_there_are(dtype, monkeypatch
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
         for found, array in zip(computed(), expected, strict=True):
             assert_same_bits(found, array, f"{threads} threads")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "at_once"),
+    [((30, 24, 20, 20), True), ((20, 200, 9, 9), False), ((60, 60, 40, 40), False), ((8, 8, 8, 8), False)],
+)
+def test_threads_take_modes_of_small_tensors_and_decide_no_bit(shape, at_once, dtype, monkeypatch):
+    tensor = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    assert loops.modes_at_once(tensor) == at_once
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    expected = hosvd(tensor, 0.8, method="gram"), full_hosvd(tensor, method="gram").truncated((3, 4, 5, 6))
+    for threads in ("1", "2", "3", "4", "9"):
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        found = hosvd(tensor, 0.8, method="gram"), full_hosvd(tensor, method="gram").truncated((3, 4, 5, 6))
+        for one, other in zip(found, expected, strict=True):
+            assert_same_bits(one.core, other.core, f"{threads} threads")
+            for factor, other_factor in zip(one.factors, other.factors, strict=True):
+                assert_same_bits(factor, other_factor, f"{threads} threads")
+            assert one.discarded_fraction == other.discarded_fraction
 
 
 def test_matrices_are_filled_up_to_what_the_loops_ask_for():

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import tracemalloc
 
 import hypothesis.strategies as st
 import numpy as np
@@ -23,6 +22,7 @@ from refgrad.rounding import gamma
 from tests import other_registers, sliding_windows
 from tests.assertions import assert_same_bits, assert_within
 from tests.layers import NAMED, SAME, attributes, integers, layers
+from tests.storage_cases import peak_beside_result
 from tests.strategies import DTYPES, LAYOUTS, with_layout
 
 MEMORIES = (2**24, 2**17, 2**15)
@@ -235,17 +235,6 @@ def test_room_for_a_tile_and_a_row_is_enough(geometry, shape, outputs, dtype):
     assert all(planes.Packed.fits(x, sweep, memory) for memory in range(least, 3 * least, max(1, least // 50)))
 
 
-def working_bytes(call):
-    """Return how many bytes `call` allocates at most, its result apart."""
-    call()  # what is imported and compiled once is no working memory
-    tracemalloc.start()
-    try:
-        result = call()
-        return tracemalloc.get_traced_memory()[1] - result.nbytes
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("geometry", "shape", "outputs"),
@@ -264,8 +253,9 @@ def test_gradients_work_in_a_quarter_of_the_input(geometry, shape, outputs, dtyp
     weight = generator.standard_normal((outputs, shape[1] // geometry.groups, *geometry.kernel_size)).astype(dtype)
     grad_output = generator.standard_normal(geometry.output_shape(shape, weight.shape)).astype(dtype)
     allowed = max(x.nbytes // 4, blocks.LEAST_MEMORY + blocks.OBJECTS)
-    assert working_bytes(lambda: conv2d_input_gradient(grad_output, weight, geometry, shape[2:])) <= allowed
-    assert working_bytes(lambda: conv2d_weight_gradient(x, grad_output, geometry)) <= allowed
+    _, taken = peak_beside_result(conv2d_input_gradient, grad_output, weight, geometry, shape[2:], enough=allowed)
+    assert taken <= allowed
+    assert peak_beside_result(conv2d_weight_gradient, x, grad_output, geometry, enough=allowed)[1] <= allowed
 
 
 @pytest.mark.parametrize("memory", [2**19, 2**20])
@@ -274,8 +264,9 @@ def test_the_input_gradient_of_few_channels_works_in_what_it_is_given(memory, mo
     geometry, shape = ConvGeometry.of(3, padding=1, stride=2), (8, 3, 64, 64)
     generator = np.random.default_rng(0)
     weight, grad_output = generator.standard_normal((128, 3, 3, 3)), generator.standard_normal((8, 128, 32, 32))
-    taken = working_bytes(lambda: few_channels.input_gradient(grad_output, weight, geometry, shape, memory))
-    assert taken <= memory + blocks.OBJECTS
+    allowed = memory + blocks.OBJECTS
+    arguments = grad_output, weight, geometry, shape, memory
+    assert peak_beside_result(few_channels.input_gradient, *arguments, enough=allowed)[1] <= allowed
 
 
 def test_nothing_beside_the_arrays_is_read():

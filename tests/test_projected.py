@@ -6,7 +6,6 @@ Of integers every sum is exact in whatever order, so that one number in a wrong 
 import functools
 import itertools
 import math
-import tracemalloc
 
 import hypothesis.strategies as st
 import numba
@@ -22,7 +21,7 @@ from tests import other_registers
 from tests.assertions import assert_same_bits, assert_within
 from tests.layers import NAMED, integers
 from tests.layers import layers as wide_layers
-from tests.storage_cases import Layer, allowed_between_two, specified
+from tests.storage_cases import Layer, allowed_between_two, peak_beside_result, specified
 from tests.strategies import DTYPES
 
 ENOUGH = 2**30
@@ -142,17 +141,10 @@ def test_it_works_in_the_memory_that_it_is_given(dtype, monkeypatch):
     layer, core, factors = compressed(dtype)
     arguments = core, factors, layer.grad_output, layer.geometry
     sizes = contraction.contraction_sizes(*arguments)
-    result = by_loops(*arguments)
-    for memory in (2**18, 2**19, 2**20, 2**22):
-        if projected._Cut.of(sizes, core.itemsize, memory) is None:
-            continue
-        tracemalloc.start()
-        try:
-            by_loops(*arguments, memory)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak - result.nbytes <= memory
+    fitting = [2**power for power in range(16, 23) if projected._Cut.of(sizes, core.itemsize, 2**power)]
+    assert len(fitting) >= 4
+    for memory in fitting:
+        assert peak_beside_result(by_loops, *arguments, memory, enough=memory)[1] <= memory
 
 
 def test_nothing_beside_the_gradient_is_read():

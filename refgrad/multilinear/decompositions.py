@@ -156,10 +156,9 @@ def hosvd(
     number = _one_request(explained_variance, ranks, "ranks")
     scaled = scaled_to_one(tensor)
     wanted = _ranks_in_range(ranks, tensor.shape)
-    subspaces = [
-        leading_subspace(scaled, mode, explained_variance=number, rank=wanted[mode], method=method)
-        for mode in range(tensor.ndim)
-    ]
+    subspaces = scaled.of_modes(
+        lambda mode: leading_subspace(scaled, mode, explained_variance=number, rank=wanted[mode], method=method)
+    )
     return _projected(tensor, scaled, subspaces)
 
 
@@ -261,7 +260,7 @@ def full_hosvd(tensor: Array, *, method: str = "svd") -> FullHOSVD:
     """
     one_of("method", method, METHODS)
     scaled = scaled_to_one(tensor)
-    spectra = tuple(spectrum_of(scaled, mode, method) for mode in range(tensor.ndim))
+    spectra = tuple(scaled.of_modes(lambda mode: spectrum_of(scaled, mode, method)))
     return FullHOSVD(tensor, scaled, spectra)
 
 

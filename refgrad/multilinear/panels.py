@@ -18,7 +18,7 @@ from refgrad.multilinear.eigenpairs import SIDE, Triangle, eigenpairs_of
 from refgrad.ranges import places, ranges
 from refgrad.threads import in_threads
 
-__all__ = ["add_projected", "compiled", "energy", "gram", "load", "transposed_product"]
+__all__ = ["add_projected", "compiled", "energy", "gram", "load", "modes_at_once", "transposed_product"]
 
 LEAST_NUMBERS = 2**16
 """Of smaller tensors BLAS is done before the compiled loops are loaded."""
@@ -26,8 +26,11 @@ LEAST_NUMBERS = 2**16
 LEAST_SHARED = 2**19
 """Smaller tensors are not worth waking a second thread for."""
 
+LARGE = 3 * 2**20
+"""Of tensors of fewer numbers threads had better take whole modes: to wake one takes as long as to read some parts."""
+
 LEAST_PRODUCTS = 2**22
-"""Nor fewer multiply-adds, for a task."""
+"""And so many multiply-adds take as long."""
 
 LEAST_PIECE = 2**14
 """With smaller pieces calling the loops would take longer than they do."""
@@ -58,6 +61,12 @@ def compiled(tensor: Array) -> bool:
     from refgrad.kernels.jit import compiling
 
     return compiling()
+
+
+def modes_at_once(tensor: Array) -> bool:
+    """Tell whether threads take modes of this tensor, not parts of it: a small one whose modes are much alike."""
+    balanced = 3 * max(tensor.shape) <= 2 * sum(tensor.shape)
+    return compiled(tensor) and balanced and tensor.size < LARGE
 
 
 def load(dtype: npt.DTypeLike) -> None:
@@ -99,7 +108,7 @@ def gram(tensor: Array, mode: int, memory: int) -> Triangle:
     side, numbers = _rounded(rows), Triangle.size(rows)
     columns = _columns(rows)
     blocks = _blocks(extents, columns)
-    tasks = TASKS if tensor.size >= LEAST_SHARED else 1
+    tasks = TASKS if tensor.size >= LEAST_SHARED and not modes_at_once(tensor) else 1
     if min(tasks, 2) * numbers * 8 <= memory:
         while tasks * numbers * 8 > memory:
             tasks //= 2  # so that as many threads as that divides have as much to do

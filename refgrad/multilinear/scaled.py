@@ -8,17 +8,18 @@ size is made on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from refgrad.arguments import Array, float_array
 from refgrad.multilinear.eigenpairs import Triangle
-from refgrad.multilinear.panels import add_projected, compiled, energy, gram, transposed_product
+from refgrad.multilinear.panels import add_projected, compiled, energy, gram, modes_at_once, transposed_product
 from refgrad.multilinear.unfolding import along_mode
 from refgrad.ranges import Place, places, ranges
+from refgrad.threads import in_threads
 
 __all__ = ["Pieces", "Scaled", "frozen_copy", "scaled_to_one"]
 
@@ -44,6 +45,7 @@ A square that underflows then is of an entry under 2^-361 |A|, on which nothing 
 matrices below 2^-405 by a factor that rounds, is not asked for one.
 """
 
+Result = TypeVar("Result")
 Pieces: TypeAlias = Iterator[tuple[Place, Array]]
 
 
@@ -74,6 +76,12 @@ class Scaled:
     def restored(self, array: Array) -> Array:
         """Return a frozen compact copy of `array` times 2^exponent, in the tensor's dtype."""
         return frozen_copy(np.ldexp(array, self.exponent), self.tensor.dtype)
+
+    def of_modes(self, function: Callable[[int], Result]) -> list[Result]:
+        """Return what a function gives for every mode, of some at once where each of them is read by one thread."""
+        if self.exponent == 0 and modes_at_once(self.tensor):
+            return in_threads(function, self.tensor.ndim)
+        return [function(mode) for mode in range(self.tensor.ndim)]
 
     def unfolding(self, mode: int) -> Array:
         """Return the mode-j unfolding (n_mode, N / n_mode), scaled, all of it at once."""
