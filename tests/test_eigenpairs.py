@@ -128,10 +128,17 @@ def test_defects_are_the_largest_entries():
     assert_within(residual, np.abs(vectors @ matrix - values[:, np.newaxis] * vectors).max(), allowed(9) * 10.0)
 
 
+def test_defects_do_not_overlook_what_is_no_number():
+    for place in ((0, 0), (3, 8), (2, 4)):
+        vectors = np.eye(9)[:4]
+        vectors[place] = np.nan
+        assert np.isnan(tridiagonal.defects(np.ones(9), np.zeros(8), np.ones(4), vectors)).all()
+
+
 # what LAPACK may do
 
 
-@pytest.mark.parametrize("spoil", ["says so", "skew", "no eigenvector"])
+@pytest.mark.parametrize("spoil", ["says so", "skew", "no eigenvector", "no number"])
 def test_vectors_that_are_not_good_enough_are_found_all_at_once(spoil, monkeypatch):
     found = lapack.dstein
     calls = []
@@ -143,6 +150,8 @@ def test_vectors_that_are_not_good_enough_are_found_all_at_once(spoil, monkeypat
             vectors[:, 1] += 1e-10 * vectors[:, 0]
         elif spoil == "no eigenvector":
             vectors = np.linalg.qr(vectors + 1e-10 * np.arange(vectors.size).reshape(vectors.shape))[0]
+        elif spoil == "no number":
+            vectors[3, 2] = np.nan
         return vectors, int(spoil == "says so")
 
     monkeypatch.setattr(lapack, "dstein", spoiled)

@@ -14,7 +14,16 @@ import numpy as np
 from refgrad.arguments import Array
 from refgrad.ranges import places, ranges
 
-__all__ = ["Block", "affordable", "affordable_beside", "all_finite", "contiguous_rows", "fitting_cut", "output_blocks"]
+__all__ = [
+    "OBJECTS",
+    "Block",
+    "affordable",
+    "affordable_beside",
+    "all_finite",
+    "contiguous_rows",
+    "fitting_cut",
+    "output_blocks",
+]
 
 WORKING_MEMORY = 8 * 2**20
 """Bytes that one call may allocate besides its result and one array of weight's shape.

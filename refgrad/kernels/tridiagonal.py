@@ -225,7 +225,7 @@ def defects(diagonal: Array, beside: Array, values: Array, vectors: Array) -> tu
     Returns
     -------
     (float, float)
-        max |V V^T - I| and max |V T - diag(values) V|.
+        max |V V^T - I| and max |V T - diag(values) V|, NaN where there is one.
     """
     count = len(diagonal)
     skew = residual = 0.0
@@ -235,14 +235,14 @@ def defects(diagonal: Array, beside: Array, values: Array, vectors: Array) -> tu
             along = -1.0 if other == number else 0.0
             for column in range(count):
                 along += vector[column] * vectors[other, column]
-            skew = max(skew, abs(along))
+            skew = np.maximum(skew, abs(along))
         for column in range(count):
             left = (diagonal[column] - value) * vector[column]
             if column > 0:
                 left += beside[column - 1] * vector[column - 1]
             if column + 1 < count:
                 left += beside[column] * vector[column + 1]
-            residual = max(residual, abs(left))
+            residual = np.maximum(residual, abs(left))
     return skew, residual
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from refgrad.aligned import aligned_zeros
 from refgrad.arguments import Array
-from refgrad.convolution.blocks import fitting_cut
+from refgrad.convolution.blocks import OBJECTS, fitting_cut
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
 from refgrad.storage.order import Plan, cost_of, memory_of
@@ -31,13 +31,10 @@ LEAST_PRODUCTS = 2**20
 PANEL = 2**16
 """Bytes of the gradients that are copied together: what a core's second cache holds beside all else."""
 
-POSITIONS = 256
+POSITIONS = 512
 """Out channels of fewer output positions go through all products together, until there are so many."""
 
-OBJECTS = 2**15
-"""Bytes for what is no large array: threads' tasks, headers of arrays, tables."""
-
-PARTS_OF_A_THREAD = 4
+PARTS_OF_A_THREAD = 2
 """Into so many parts the work of a thread is cut: one that begins late leaves some to the others."""
 
 
@@ -97,7 +94,9 @@ def weight_gradient(
     heights, widths = (_filled(matrix, (rows, matrix.shape[1])) for matrix, rows in zip(by_taps, cut.rows, strict=True))
     ordered = _filled(core.transpose(2, 3, 0, 1).reshape(-1, ranks[1]), (core.size // ranks[1], cut.second_rank))
     channels = _filled(factors[1].T, (ranks[1], cut.all_channels))
-    cuts = list(ranges(outputs, -(-outputs // min(outputs, PARTS_OF_A_THREAD * cut.workers))))
+    # With room for fewer threads than there are, no more tasks than have room.
+    tasks = cut.workers if cut.workers < thread_count() else PARTS_OF_A_THREAD * cut.workers
+    cuts = list(ranges(outputs, -(-outputs // min(outputs, tasks))))
 
     def task(number: int) -> None:
         panel, by_sample, by_height, by_width, by_tap, by_channel = (
@@ -172,7 +171,12 @@ class _Cut:
 
     @classmethod
     def for_workers(cls, sizes: Sizes, itemsize: int, memory: int, workers: int) -> _Cut | None:
-        """Return the cut for so many threads, or None where they have no room."""
+        """Return the cut for so many threads, with a panel as large as has room, or None where there is none."""
+        panels = (cls._with_panel(sizes, itemsize, memory, workers, PANEL >> halved) for halved in range(4))
+        return next((cut for cut in panels if cut is not None), None)
+
+    @classmethod
+    def _with_panel(cls, sizes: Sizes, itemsize: int, memory: int, workers: int, panel: int) -> _Cut | None:
         from refgrad.kernels.contraction import REGISTER, TILE_ROWS
 
         lanes = REGISTER // itemsize
@@ -182,7 +186,7 @@ class _Cut:
         first_rank, second_rank, channels = (_up(length, lanes) for length in (ranks[0], ranks[1], of_group))
         projected, rows = taps[0] * ranks[2], (_up(taps[0] * ranks[2], TILE_ROWS), _up(taps[1] * ranks[3], TILE_ROWS))
         at_once = max(1, min(outputs // groups, POSITIONS // plane))
-        positions = min(_up(at_once * plane, TILE_ROWS), _up(PANEL // (batch * itemsize), TILE_ROWS))
+        positions = min(_up(at_once * plane, TILE_ROWS), _up(panel // (batch * itemsize), TILE_ROWS))
         tap_rows = _up(at_once * all_taps, TILE_ROWS)
         line = 64 // itemsize
         scratch = (
@@ -194,9 +198,9 @@ class _Cut:
             (tap_rows, channels),
         )
         all_channels = _up(sizes.shape[1], lanes) + lanes
-        # Copies that are filled up; of U_3 and U_4, and of the core, those that are not stand beside them.
+        # Copies that are filled up; of U_3 and U_4 those that are not stand beside them.
         shared = batch * first_rank + 2 * (rows[0] * height + rows[1] * width) + ranks[1] * all_channels
-        shared += 2 * math.prod((ranks[0], ranks[2], ranks[3])) * second_rank
+        shared += math.prod((ranks[0], ranks[2], ranks[3])) * second_rank
         numbers = shared + workers * sum(first * second for first, second in scratch)
         if numbers * itemsize + OBJECTS > memory:
             return None
