@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
-__all__ = ["in_threads", "thread_count"]
+__all__ = ["in_threads", "task_count", "thread_count"]
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """What people set for BLAS, which is what most of the time is spent in."""
@@ -27,6 +27,19 @@ def thread_count() -> int:
         if given.isdecimal() and int(given) > 0:
             return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def task_count(workers: int, parts: int) -> int:
+    """Return how many tasks there may be where so many threads have room: some parts for each of them.
+
+    Where that is fewer threads than there are, no more tasks than have room.
+
+    Examples
+    --------
+    >>> task_count(thread_count(), 4) == 4 * thread_count()
+    True
+    """
+    return parts * workers if workers >= thread_count() else workers
 
 
 def in_threads(task: Callable[[int], Result], count: int) -> list[Result]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from refgrad.threads import VARIABLES, in_threads, thread_count
+from refgrad.threads import VARIABLES, in_threads, task_count, thread_count
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 30.0
@@ -188,6 +188,14 @@ def test_after_an_exception_what_has_not_begun_does_not_begin(given):
     with pytest.raises(ValueError, match="task 0"):
         in_threads(task, 200)
     assert len(began) < 200
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "count"), [(1, 1, 4), (2, 2, 8), (2, 1, 1), (8, 4, 4), (8, 8, 32), (1, 3, 12)]
+)
+def test_there_are_no_more_tasks_than_have_room(given, threads, workers, count):
+    given(OPENBLAS_NUM_THREADS=str(threads))
+    assert task_count(workers, 4) == count
 
 
 def test_what_a_task_holds_is_let_go_of_when_the_call_ends(given):

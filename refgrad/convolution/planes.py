@@ -21,7 +21,7 @@ from refgrad.arguments import Array
 from refgrad.convolution.blocks import fitting_cut
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
-from refgrad.threads import in_threads, thread_count
+from refgrad.threads import in_threads, task_count, thread_count
 
 __all__ = [
     "LEAST_CHANNELS",
@@ -228,7 +228,7 @@ def fill_output(x: Array, packed: Packed, bias: Array | None, output: Array) -> 
     biases = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     units = -(-len(x) // cut.unit[0]) * -(-sweep.size[0] // cut.unit[1])
     products = output.size * math.prod(sweep.kernel_size) * (x.shape[1] // sweep.groups) // len(cut.parts)
-    tasks = max(1, min(units, PARTS_OF_A_THREAD * cut.workers, products // LEAST_SHARED))
+    tasks = max(1, min(units, task_count(cut.workers, PARTS_OF_A_THREAD), products // LEAST_SHARED))
 
     def task(number: int, part: _Part, weights: Array) -> None:
         images, numbers = cut.unit[0], cut.unit[0] * cut.channels * cut.step

@@ -14,14 +14,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.aligned import aligned_zeros
+from refgrad.aligned import LINE, aligned_zeros
 from refgrad.arguments import Array
 from refgrad.convolution.blocks import OBJECTS, fitting_cut
 from refgrad.geometry import ConvGeometry
 from refgrad.ranges import ranges
 from refgrad.storage.order import Plan, cost_of, memory_of
 from refgrad.storage.sizes import Sizes
-from refgrad.threads import in_threads, thread_count
+from refgrad.threads import in_threads, task_count, thread_count
 
 __all__ = ["applies", "load", "weight_gradient"]
 
@@ -94,9 +94,7 @@ def weight_gradient(
     heights, widths = (_filled(matrix, (rows, matrix.shape[1])) for matrix, rows in zip(by_taps, cut.rows, strict=True))
     ordered = _filled(core.transpose(2, 3, 0, 1).reshape(-1, ranks[1]), (core.size // ranks[1], cut.second_rank))
     channels = _filled(factors[1].T, (ranks[1], cut.all_channels))
-    # With room for fewer threads than there are, no more tasks than have room.
-    tasks = cut.workers if cut.workers < thread_count() else PARTS_OF_A_THREAD * cut.workers
-    cuts = list(ranges(outputs, -(-outputs // min(outputs, tasks))))
+    cuts = list(ranges(outputs, -(-outputs // min(outputs, task_count(cut.workers, PARTS_OF_A_THREAD)))))
 
     def task(number: int) -> None:
         panel, by_sample, by_height, by_width, by_tap, by_channel = (
@@ -188,7 +186,7 @@ class _Cut:
         at_once = max(1, min(outputs // groups, POSITIONS // plane))
         positions = min(_up(at_once * plane, TILE_ROWS), _up(panel // (batch * itemsize), TILE_ROWS))
         tap_rows = _up(at_once * all_taps, TILE_ROWS)
-        line = 64 // itemsize
+        line = LINE // itemsize
         scratch = (
             (batch, (-(-positions // line) | 1) * line),
             (_up(at_once * plane, TILE_ROWS), first_rank),
