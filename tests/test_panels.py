@@ -24,6 +24,7 @@ from refgrad.aligned import aligned_zeros
 from refgrad.kernels import unfoldings
 from refgrad.multilinear import hosvd
 from refgrad.multilinear import panels as loops
+from refgrad.multilinear import scaled as scaled_module
 from refgrad.multilinear.decompositions import full_hosvd
 from refgrad.multilinear.eigenpairs import Triangle
 from refgrad.multilinear.scaled import Scaled, scaled_to_one
@@ -494,6 +495,20 @@ def test_threads_take_modes_of_small_tensors_and_decide_no_bit(shape, at_once, d
             for factor, other_factor in zip(one.factors, other.factors, strict=True):
                 assert_same_bits(factor, other_factor, f"{threads} threads")
             assert one.discarded_fraction == other.discarded_fraction
+
+
+def test_decompositions_of_unfoldings_themselves_go_one_after_the_other(monkeypatch):
+    """Each of them takes far more memory than a Gram matrix does."""
+    tensor = np.random.default_rng(0).standard_normal((30, 24, 20, 20))
+    called = []
+    threads = scaled_module.in_threads
+    monkeypatch.setattr(scaled_module, "in_threads", lambda *arguments: called.append(1) or threads(*arguments))
+    hosvd(tensor, 0.8, method="svd")
+    full_hosvd(tensor, method="svd")
+    assert called == []
+    hosvd(tensor, 0.8, method="gram")
+    full_hosvd(tensor, method="gram")
+    assert called == [1, 1]
 
 
 def test_matrices_are_filled_up_to_what_the_loops_ask_for():

@@ -157,7 +157,8 @@ def hosvd(
     scaled = scaled_to_one(tensor)
     wanted = _ranks_in_range(ranks, tensor.shape)
     subspaces = scaled.of_modes(
-        lambda mode: leading_subspace(scaled, mode, explained_variance=number, rank=wanted[mode], method=method)
+        lambda mode: leading_subspace(scaled, mode, explained_variance=number, rank=wanted[mode], method=method),
+        by_gram=method == "gram",
     )
     return _projected(tensor, scaled, subspaces)
 
@@ -260,7 +261,7 @@ def full_hosvd(tensor: Array, *, method: str = "svd") -> FullHOSVD:
     """
     one_of("method", method, METHODS)
     scaled = scaled_to_one(tensor)
-    spectra = tuple(scaled.of_modes(lambda mode: spectrum_of(scaled, mode, method)))
+    spectra = tuple(scaled.of_modes(lambda mode: spectrum_of(scaled, mode, method), by_gram=method == "gram"))
     return FullHOSVD(tensor, scaled, spectra)
 
 

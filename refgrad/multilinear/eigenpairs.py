@@ -55,11 +55,6 @@ class Triangle:
     numbers: Array
     rows: int
 
-    @classmethod
-    def zeros(cls, rows: int) -> Triangle:
-        """Return that of a matrix of zeros."""
-        return cls(np.zeros(cls.size(rows)), rows)
-
     @staticmethod
     def size(rows: int) -> int:
         """Return how many numbers it takes."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.aligned import aligned_zeros
+from refgrad.aligned import aligned_zeros, filled_up
 from refgrad.arguments import Array
 from refgrad.multilinear.eigenpairs import SIDE, Triangle, eigenpairs_of
 from refgrad.ranges import places, ranges
@@ -277,9 +277,7 @@ def _columns(rows: int) -> int:
 
 def _padded(matrix: Array) -> Array:
     """Return a copy with columns of zeros behind its own."""
-    result = aligned_zeros(len(matrix), _rounded(matrix.shape[1]))
-    result[:, : matrix.shape[1]] = matrix
-    return result
+    return filled_up(matrix, len(matrix), _rounded(matrix.shape[1]))
 
 
 def _rounded(length: int) -> int:

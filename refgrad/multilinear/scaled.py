@@ -77,9 +77,9 @@ class Scaled:
         """Return a frozen compact copy of `array` times 2^exponent, in the tensor's dtype."""
         return frozen_copy(np.ldexp(array, self.exponent), self.tensor.dtype)
 
-    def of_modes(self, function: Callable[[int], Result]) -> list[Result]:
-        """Return what a function gives for every mode, of some at once where each of them is read by one thread."""
-        if self.exponent == 0 and modes_at_once(self.tensor):
+    def of_modes(self, function: Callable[[int], Result], *, by_gram: bool) -> list[Result]:
+        """Return what a function gives for every mode, of some at once where each Gram matrix is one thread's."""
+        if by_gram and self.exponent == 0 and modes_at_once(self.tensor):
             return in_threads(function, self.tensor.ndim)
         return [function(mode) for mode in range(self.tensor.ndim)]
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.aligned import LINE, aligned_zeros
+from refgrad.aligned import LINE, aligned_zeros, filled_up
 from refgrad.arguments import Array
 from refgrad.convolution.blocks import OBJECTS, fitting_cut
 from refgrad.geometry import ConvGeometry
@@ -90,10 +90,10 @@ def weight_gradient(
     assert cut is not None
     outputs = sizes.out_shape[1]
     result = np.empty((outputs, sizes.shape[1] // geometry.groups, *geometry.kernel_size), dtype)
-    samples = _filled(factors[0], (sizes.shape[0], cut.first_rank))
-    heights, widths = (_filled(matrix, (rows, matrix.shape[1])) for matrix, rows in zip(by_taps, cut.rows, strict=True))
-    ordered = _filled(core.transpose(2, 3, 0, 1).reshape(-1, ranks[1]), (core.size // ranks[1], cut.second_rank))
-    channels = _filled(factors[1].T, (ranks[1], cut.all_channels))
+    samples = filled_up(factors[0], sizes.shape[0], cut.first_rank)
+    heights, widths = (filled_up(matrix, rows, matrix.shape[1]) for matrix, rows in zip(by_taps, cut.rows, strict=True))
+    ordered = filled_up(core.transpose(2, 3, 0, 1).reshape(-1, ranks[1]), core.size // ranks[1], cut.second_rank)
+    channels = filled_up(factors[1].T, ranks[1], cut.all_channels)
     cuts = list(ranges(outputs, -(-outputs // min(outputs, task_count(cut.workers, PARTS_OF_A_THREAD)))))
 
     def task(number: int) -> None:
@@ -231,10 +231,3 @@ def _cut(sizes: Sizes, itemsize: int, memory: int, threads: int) -> _Cut | None:
 
 def _up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
-
-
-def _filled(matrix: Array, shape: tuple[int, int]) -> Array:
-    """Return a copy with zeros behind its rows and columns."""
-    result = aligned_zeros(*shape, matrix.dtype)
-    result[: len(matrix), : matrix.shape[1]] = matrix
-    return result
